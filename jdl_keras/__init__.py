@@ -1,0 +1,1 @@
+"""Joint deep learning of the myocardium and its scar from LGE cardiac MR."""

@@ -1,0 +1,209 @@
+"""The configuration of a run: frozen dataclasses with the only defaults."""
+
+import dataclasses
+from typing import Literal
+
+from tfrecords_tools.errors import RefusedError
+
+STRIDE = 16
+"""The networks halve the image four times."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GridConfig:
+    """The grid that the networks see.
+
+    Attributes:
+        size: rows and columns, multiples of 16.
+        spacing_mm: distances of neighbouring rows and columns.
+        percentiles: of the intensities on the grid, mapped to 0 and 1.
+    """
+
+    size: tuple[int, int] = (96, 96)
+    spacing_mm: tuple[float, float] = (1.75, 1.75)
+    percentiles: tuple[float, float] = (1.0, 99.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The networks.
+
+    Attributes:
+        preset: size of each TransUNet.
+        dropout: rate in the transformers.
+        pretrained: npz file of published weights for both networks, or none.
+    """
+
+    preset: Literal["r50_vit_b16", "small", "tiny"] = "small"
+    dropout: float = 0.1
+    pretrained: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """The loss: `myocardium_weight * L_myocardium + L_scar + L2 of both networks`.
+
+    Attributes:
+        myocardium_weight: lambda of the paper.
+        dice_weight: w of the paper.
+        smoothing: epsilon of the paper, in pixels.
+        dice_over: `sample`, or `batch` (not the same on another number of replicas).
+        l2_myocardium: beta of the myocardium network.
+        l2_scar: beta of the scar network.
+    """
+
+    myocardium_weight: float = 1.02
+    dice_weight: float = 1.0
+    smoothing: float = 1e-6
+    dice_over: Literal["sample", "batch"] = "sample"
+    l2_myocardium: float = 5.58e-6
+    l2_scar: float = 5.58e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationConfig:
+    """Random changes of a training sample, uniform in their ranges.
+
+    Attributes:
+        scale: smallest and largest magnification.
+        rotation_degrees: largest rotation to either side.
+        translation_mm: largest shift along rows and along columns.
+        shear_degrees: largest shear to either side.
+        gamma: smallest and largest exponent of the intensities.
+        noise_sd: largest standard deviation of added Gaussian noise.
+    """
+
+    scale: tuple[float, float] = (0.8, 1.25)
+    rotation_degrees: float = 180.0
+    translation_mm: float = 10.0
+    shear_degrees: float = 5.0
+    gamma: tuple[float, float] = (0.7, 1.4)
+    noise_sd: float = 0.04
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam.
+
+    Attributes:
+        learning_rate: at the start.
+        schedule: `cosine` decays it to 0 over all epochs.
+        clip_norm: largest norm of the gradients of all weights together; 0 for none.
+    """
+
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    clip_norm: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How a run is trained.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: samples of one update, over all replicas.
+        micro_batches: parts in which a replica computes its share of a batch.
+        patience: epochs without a better validation score until the run stops; 0
+            for never.
+        mixed_precision: the Keras dtype policy.
+        strategy: `auto` mirrors where several accelerators are visible.
+        cache: keep the slices of the training split in memory.
+    """
+
+    epochs: int = 24
+    batch_size: int = 8
+    micro_batches: int = 1
+    patience: int = 0
+    mixed_precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    strategy: Literal["auto", "mirrored", "single"] = "auto"
+    cache: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How masks are made and measured.
+
+    Attributes:
+        threshold: probability from which a pixel belongs to the mask.
+        figures: draw the overlays of every patient.
+    """
+
+    threshold: float = 0.5
+    figures: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A run.
+
+    Attributes:
+        records: record set; without one, a phantom cohort is made.
+        run_dir: folder of the run; the same command continues what it finds there.
+        seed: of weights, order, augmentation and dropout.
+        method: how the networks of the tasks are wired.
+    """
+
+    records: str | None = None
+    run_dir: str = "runs/jdl"
+    seed: int = 0
+    method: Literal["jdl"] = "jdl"
+    grid: GridConfig = dataclasses.field(default_factory=GridConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    augmentation: AugmentationConfig = dataclasses.field(
+        default_factory=AugmentationConfig
+    )
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+
+
+def _require(holds: bool, key: str, expected: str, value: object) -> None:
+    if not holds:
+        raise RefusedError(key, "CONFIG", f"expected {expected}, got {value}")
+
+
+def check(config: Config) -> None:
+    """Refuses values that are of the right type and still impossible.
+
+    Raises:
+        RefusedError: `CONFIG`, with the key, what is expected and what was given.
+    """
+    size = config.grid.size
+    near = [max(2, round(n / STRIDE)) * STRIDE for n in size]
+    _require(
+        all(n % STRIDE == 0 and n >= 2 * STRIDE for n in size),
+        "grid.size",
+        f"multiples of {STRIDE} from {2 * STRIDE}, such as {near}",
+        [*size],
+    )
+    low, high = config.grid.percentiles
+    _require(0 <= low < high <= 100, "grid.percentiles", "0 <= low < high <= 100", size)
+    spacing = config.grid.spacing_mm
+    _require(min(spacing) > 0, "grid.spacing_mm", "positive numbers", [*spacing])
+
+    dropout = config.model.dropout
+    _require(0 <= dropout < 1, "model.dropout", "0 <= rate < 1", dropout)
+    for name in ("scale", "gamma"):
+        low, high = getattr(config.augmentation, name)
+        expected = "0 < smallest <= largest"
+        _require(0 < low <= high, f"augmentation.{name}", expected, [low, high])
+
+    training = config.training
+    for name in ("epochs", "batch_size", "micro_batches"):
+        value = getattr(training, name)
+        _require(value >= 1, f"training.{name}", "at least 1", value)
+    _require(
+        training.batch_size % training.micro_batches == 0,
+        "training.micro_batches",
+        f"a divisor of training.batch_size ({training.batch_size})",
+        training.micro_batches,
+    )
+    rate = config.optimizer.learning_rate
+    _require(rate > 0, "optimizer.learning_rate", "a positive number", rate)
+    threshold = config.evaluation.threshold
+    _require(0 < threshold < 1, "evaluation.threshold", "0 < t < 1", threshold)
+    for name, value in dataclasses.asdict(config.loss).items():
+        if isinstance(value, float):
+            _require(value >= 0, f"loss.{name}", "0 or more", value)

@@ -1,0 +1,50 @@
+"""Configurations on the command line and in YAML."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from jdl_keras.config import Config, check
+from tfrecords_tools import files
+from tfrecords_tools.command_line import make_parser, parse
+
+
+def parse_config(
+    program: str, description: str, argv: Sequence[str] | None
+) -> Config:
+    """The configuration of a command line: defaults, `--config`, dotted overrides.
+
+    Raises:
+        RefusedError: `CONFIG`, with the key at fault.
+        SystemExit: after `--help` or `--print_config`.
+    """
+    parser = make_parser(program, description, config=True)
+    parser.add_class_arguments(Config, None)
+    arguments = parse(parser, argv)
+    names = [field.name for field in dataclasses.fields(Config)]
+    config = Config(**{name: arguments[name] for name in names})
+    check(config)
+    return config
+
+
+def read_config(path: Path) -> Config:
+    """The configuration that `write_config` wrote."""
+    return parse_config("jdl_keras", "a run", ["--config", str(path)])
+
+
+def plain(config: Config) -> dict:
+    """Nested dictionaries and lists, as YAML and JSON hold them."""
+
+    def listed(value):  # noqa: ANN001, ANN202
+        if isinstance(value, dict):
+            return {key: listed(item) for key, item in value.items()}
+        return [*value] if isinstance(value, tuple) else value
+
+    return listed(dataclasses.asdict(config))
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Writes every setting of a run, resolved."""
+    files.write_text(path, yaml.safe_dump(plain(config), sort_keys=False))

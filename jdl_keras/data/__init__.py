@@ -1,0 +1,1 @@
+"""From record sets to batches."""

@@ -1,0 +1,148 @@
+"""TFRecords to batches, deterministic under a seed and new in every epoch.
+
+A sample is a dict: `image` (H, W, 1) in [0, 1], one mask (H, W, 1) of 0 and 1 for each
+task, `labelled`, a dict of 1 or 0 for each task, and `patient`, its index in
+`RecordSet.patients(split)`.
+"""
+
+import tensorflow as tf
+
+from jdl_keras.config import Config
+from jdl_keras.data.augmentation import random_affine, random_intensity
+from jdl_keras.preprocessing import (
+    Grid,
+    finite,
+    grid_to_native,
+    image_centre,
+    intensity_range,
+    sample,
+    scale_intensities,
+)
+from tfrecords_tools import schema
+from tfrecords_tools.labels import TASKS, Tissue
+from tfrecords_tools.record_set import RecordSet
+
+IN_REGION = {
+    task: tf.constant([[float(tissue in region)] for tissue in Tissue], tf.float32)
+    for task, region in TASKS.items()
+}
+"""For each task a column that turns tissue numbers into 0 or 1."""
+
+
+def _prepare(serialized: tf.Tensor, patients: list[str], grid: Grid) -> dict:
+    """A record with its map from the grid and its intensity range on the grid."""
+    record = schema.parse(serialized)
+    pixels = finite(record["pixels"][None])
+    centre = image_centre(pixels)
+    transform = grid_to_native(grid, record["spacing_mm"][None], centre)
+    on_grid = sample(pixels[..., None], transform, grid.size, "BILINEAR", "NEAREST")
+    return {
+        "pixels": pixels[0],
+        "label_map": record["label_map"],
+        "transform": transform[0],
+        "limits": intensity_range(on_grid[..., 0], grid.percentiles)[0],
+        "labelled": tf.cast(record["labelled"], tf.float32),
+        "patient": tf.argmax(tf.equal(patients, record["patient_key"])),
+    }
+
+
+def _to_sample(prepared: dict, transform: tf.Tensor, grid: Grid) -> dict:
+    """Resamples image and label map together, once."""
+    image = sample(
+        prepared["pixels"][None, ..., None],
+        transform[None],
+        grid.size,
+        "BILINEAR",
+        "NEAREST",
+    )
+    label_map = sample(
+        prepared["label_map"][None, ..., None],
+        transform[None],
+        grid.size,
+        "NEAREST",
+        "CONSTANT",
+    )
+    tissue = tf.cast(label_map[0, ..., 0], tf.int32)
+    masks = {task: tf.gather(column, tissue) for task, column in IN_REGION.items()}
+    labelled = dict(zip(TASKS, tf.unstack(prepared["labelled"]), strict=True))
+    return {
+        "image": scale_intensities(image, prepared["limits"][None])[0],
+        **masks,
+        "labelled": labelled,
+        "patient": prepared["patient"],
+    }
+
+
+def _augmented(prepared: dict, seed: tf.Tensor, grid: Grid, config: Config) -> dict:
+    mm_to_grid = tf.constant(
+        [
+            [1 / grid.spacing_mm[1], 0, (grid.size[1] - 1) / 2],
+            [0, 1 / grid.spacing_mm[0], (grid.size[0] - 1) / 2],
+            [0, 0, 1],
+        ],
+        tf.float32,
+    )
+    affine_seed, intensity_seed = tf.unstack(tf.random.split(seed, 2))
+    change = random_affine(affine_seed, config.augmentation)
+    on_grid = mm_to_grid @ change @ tf.linalg.inv(mm_to_grid)
+    result = _to_sample(prepared, prepared["transform"] @ on_grid, grid)
+    result["image"] = random_intensity(
+        result["image"], intensity_seed, config.augmentation
+    )
+    return result
+
+
+def _prepared(record_set: RecordSet, split: str, config: Config) -> tf.data.Dataset:
+    grid = Grid.from_config(config.grid)
+    patients = record_set.patients(split)
+    return record_set.examples(split).map(
+        lambda serialized: _prepare(serialized, patients, grid),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+
+
+def training_batches(
+    record_set: RecordSet, config: Config, first_epoch: int = 0
+) -> tf.data.Dataset:
+    """Augmented, shuffled batches of all epochs from `first_epoch` on, in one row.
+
+    Order and augmentation are functions of (seed, epoch, place in the record set), so
+    that a run that continues sees what it would have seen. The last batch of an epoch
+    holds what is left.
+    """
+    grid, seed = Grid.from_config(config.grid), config.seed
+    slices = _prepared(record_set, "train", config)
+    if config.training.cache:
+        slices = slices.cache()
+    slices = slices.enumerate()
+    count = record_set.manifest.totals["train"]["slices"]
+
+    def epoch_of_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        def augment(index: tf.Tensor, prepared: dict) -> dict:
+            key = tf.random.fold_in(tf.random.fold_in([seed, 0], epoch), index)
+            return _augmented(prepared, key, grid, config)
+
+        shuffled = slices.shuffle(count, seed + epoch, reshuffle_each_iteration=False)
+        return shuffled.map(augment, num_parallel_calls=tf.data.AUTOTUNE).batch(
+            config.training.batch_size
+        )
+
+    epochs = tf.data.Dataset.range(first_epoch, config.training.epochs)
+    return epochs.flat_map(epoch_of_batches).prefetch(tf.data.AUTOTUNE)
+
+
+def validation_batches(
+    record_set: RecordSet, config: Config, split: str = "validation"
+) -> tf.data.Dataset:
+    """The samples of a split in order, as they are, cached in memory."""
+    grid = Grid.from_config(config.grid)
+    return (
+        _prepared(record_set, split, config)
+        .map(
+            lambda prepared: _to_sample(prepared, prepared["transform"], grid),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        .batch(config.training.batch_size)
+        .cache()
+        .prefetch(tf.data.AUTOTUNE)
+    )

@@ -1,0 +1,1 @@
+"""Numbers and figures that compare predictions with references. No TensorFlow."""

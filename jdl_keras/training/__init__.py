@@ -1,0 +1,1 @@
+"""Training: the custom step, strategies, callbacks, checkpoints and the loop."""

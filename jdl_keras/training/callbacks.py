@@ -1,0 +1,185 @@
+"""What happens at the end of every epoch."""
+
+import csv
+import io
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from skimage.segmentation import find_boundaries
+
+from jdl_keras.run_folder import RunFolder
+from jdl_keras.training import checkpoint
+from jdl_keras.training.checkpoint import TrainingState
+from tfrecords_tools import files
+from tfrecords_tools.errors import DivergedError
+
+SELECTION = "val_scar_dice"
+"""The best network is chosen by this, on the validation split."""
+
+
+class Keeper(keras.callbacks.Callback):
+    """Keeps the best network, the history and the checkpoint, in this order.
+
+    Args:
+        folder: the run folder.
+        state: the state to continue; it is brought up to date.
+        variables: what a checkpoint holds.
+        patience: epochs without a better score until the run stops; 0 for never.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        state: TrainingState,
+        variables: list[keras.Variable],
+        patience: int,
+    ):
+        super().__init__()
+        self.folder, self.state = folder, state
+        self.variables, self.patience = variables, patience
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Saves what the epoch brought."""
+        logs = {name: float(value) for name, value in (logs or {}).items()}
+        if not np.isfinite(list(logs.values())).all() or logs["skipped_updates"] > 0.5:
+            raise DivergedError(
+                f"epoch {epoch + 1} had no finite loss; the last good state is kept; "
+                "lower optimizer.learning_rate"
+            )
+        state = self.state
+        state.epoch = epoch + 1
+        state.history.append({"epoch": state.epoch, **logs})
+        if logs[SELECTION] > state.best:
+            state.best, state.best_epoch = logs[SELECTION], state.epoch
+            self.folder.save_network(self.model.network)
+        if self.patience and state.epoch - state.best_epoch >= self.patience:
+            state.stopped = self.model.stop_training = True
+        files.write_text(self.folder.history, as_csv(state.history))
+        checkpoint.save(self.folder.checkpoints, self.variables, state)
+
+
+def as_csv(rows: list[dict]) -> str:
+    """Rows of equal keys as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """A bar with the time left, or a line an epoch where there is no terminal.
+
+    Args:
+        epochs: of the whole run.
+        first_epoch: finished epochs.
+        steps: of one epoch.
+    """
+
+    def __init__(self, epochs: int, first_epoch: int, steps: int):
+        super().__init__()
+        self.epochs, self.first_epoch = epochs, first_epoch
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[scores]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task(
+            "", total=epochs * steps, completed=first_epoch * steps, scores=""
+        )
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Starts the clock."""
+        self.start = time.monotonic()
+        self.bar.start()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Moves the bar."""
+        self.bar.advance(self.task)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Shows the scores."""
+        scores = ", ".join(
+            f"{name} {logs[name]:.3f}"
+            for name in ("loss", "val_myocardium_dice", "val_scar_dice")
+            if name in logs
+        )
+        self.bar.update(self.task, scores=scores)
+        if self.bar.disable:
+            done = epoch + 1 - self.first_epoch
+            left = (time.monotonic() - self.start) / done * (self.epochs - epoch - 1)
+            line = f"epoch {epoch + 1}/{self.epochs}: {scores}, {left / 60:.1f} min left"
+            self.console.print(line, soft_wrap=True, highlight=False)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Ends the bar."""
+        self.bar.stop()
+
+
+class Panels(keras.callbacks.Callback):
+    """Slices with reference and prediction, as images in TensorBoard.
+
+    Args:
+        log_dir: folder of the event files.
+        batches: validation batches; the slices with most scar are shown.
+        every: epochs between two looks.
+        count: slices shown.
+    """
+
+    def __init__(
+        self, log_dir: str, batches: tf.data.Dataset, every: int = 5, count: int = 4
+    ):
+        super().__init__()
+        self.log_dir, self.every = log_dir, every
+        samples = batches.unbatch()
+        sizes = [float(tf.reduce_sum(s["scar"])) for s in samples]
+        shown = set(np.argsort(sizes)[-count:].tolist())
+        self.samples = [s for index, s in enumerate(samples) if index in shown]
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Draws the panels of this epoch."""
+        if (epoch + 1) % self.every:
+            return
+        images = tf.stack([sample["image"] for sample in self.samples])
+        predictions = self.model.network(images, training=False)
+        rows = [
+            panel(sample, {task: p[index].numpy() for task, p in predictions.items()})
+            for index, sample in enumerate(self.samples)
+        ]
+        with tf.summary.create_file_writer(self.log_dir).as_default():
+            tf.summary.image(
+                "slice, reference, prediction", np.stack(rows), epoch + 1, len(rows)
+            )
+
+
+OUTLINES = {"myocardium": (0.35, 0.7, 0.9), "scar": (0.9, 0.6, 0.0)}
+"""Sky blue and orange, told apart with any colour vision (Okabe and Ito)."""
+
+
+def panel(sample: dict, prediction: dict) -> np.ndarray:
+    """(H, 3 W, 3): the slice, with outlines of the reference, of the prediction."""
+    grey = np.repeat(np.asarray(sample["image"]), 3, axis=-1)
+    parts = [grey]
+    for masks in (sample, prediction):
+        drawn = grey.copy()
+        for task, colour in OUTLINES.items():
+            if task in masks:
+                mask = np.asarray(masks[task])[..., 0] >= 0.5
+                drawn[find_boundaries(mask, mode="inner")] = colour
+        parts.append(drawn)
+    return np.concatenate(parts, axis=1)

@@ -1,0 +1,238 @@
+"""Trains the networks of all tasks together, on any number of replicas."""
+
+from collections.abc import Mapping
+
+import keras
+import tensorflow as tf
+
+from jdl_keras.config import LossConfig
+from jdl_keras.losses import SegmentationLoss, l2
+from jdl_keras.metrics import PatientDice
+
+Batch = Mapping[str, tf.Tensor]
+
+
+class JointTrainer(keras.Model):
+    """The training of a network; the network itself is saved, exported, predicted with.
+
+    Loss of a batch: sum over its samples, divided by the *global* batch size, of
+    `lambda * L_myocardium + L_scar`, plus L2 of each task's network. Samples without a
+    reference add nothing. Dividing by the global size makes every replica contribute
+    its share, an uneven last batch included, whatever the number of replicas.
+
+    Args:
+        network: from images (B, H, W, 1) to a dict of probability maps by task, with
+            a sub-model `<task>_network` for each task.
+        loss: the configuration of the loss.
+        batch_size: samples of one update, over all replicas.
+        micro_batches: parts in which a replica computes its share.
+        clip_norm: largest global norm of the summed gradients; 0 for none.
+        patients: patients of the validation split, for its metrics.
+        threshold: probability from which a pixel belongs to a mask.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        loss: LossConfig,
+        batch_size: int,
+        micro_batches: int = 1,
+        clip_norm: float = 0.0,
+        patients: int = 1,
+        threshold: float = 0.5,
+    ):
+        super().__init__(name="joint_trainer")
+        self.network = network
+        self.batch_size, self.micro_batches = batch_size, micro_batches
+        self.clip_norm = clip_norm
+        self.task_loss = SegmentationLoss(
+            loss.dice_weight, loss.smoothing, loss.dice_over
+        )
+        self.tasks = tuple(network.output)
+        weights = {"myocardium": loss.myocardium_weight, "scar": 1.0}
+        self.task_weights = {task: weights[task] for task in self.tasks}
+        l2_weights = {"myocardium": loss.l2_myocardium, "scar": loss.l2_scar}
+        self.l2_weights = {task: l2_weights[task] for task in self.tasks}
+        self.task_variables = {
+            task: network.get_layer(f"{task}_network").trainable_variables
+            for task in self.tasks
+        }
+        self._add_metrics(patients, threshold)
+        self.built = True
+
+    def _add_metrics(self, patients: int, threshold: float) -> None:
+        names = ["loss", "skipped_updates"]
+        names += [f"{task}_loss" for task in self.tasks]
+        names += [f"{task}_gradient_norm" for task in self.tasks]
+        self.means = {name: keras.metrics.Mean(name) for name in names}
+        self.dice = {
+            task: PatientDice(patients, threshold, name=f"{task}_dice")
+            for task in self.tasks
+        }
+
+    def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """Probability maps of all tasks."""
+        return self.network(images, training=training)
+
+    # Losses
+
+    def _task_sums(
+        self, batch: Batch, probabilities: Mapping[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """For each task the sum of the samples' losses."""
+        return {
+            task: tf.reduce_sum(
+                self.task_loss(
+                    batch[task], probabilities[task], batch["labelled"][task]
+                )
+            )
+            for task in self.tasks
+        }
+
+    def _data_loss(self, task_sums: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """This share's part of the mean over the global batch."""
+        weighted = [self.task_weights[task] * task_sums[task] for task in self.tasks]
+        return tf.add_n(weighted) / self.batch_size
+
+    def _regularization(self) -> tf.Tensor:
+        return tf.add_n(
+            [
+                self.l2_weights[task] * l2(variables)
+                for task, variables in self.task_variables.items()
+            ]
+        )
+
+    # Training
+
+    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """One update from this replica's share of a batch, see `data.pipeline`."""
+        gradients, task_sums = self._gradients(batch)
+        replica = tf.distribute.get_replica_context()
+        gradients, task_sums = replica.all_reduce(
+            tf.distribute.ReduceOp.SUM, (gradients, task_sums)
+        )
+        losses = {task: value / self.batch_size for task, value in task_sums.items()}
+        loss = self._data_loss(task_sums) + self._regularization()
+        norm = tf.linalg.global_norm(gradients)
+        finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
+        if self.clip_norm:
+            gradients = [g * tf.minimum(1.0, self.clip_norm / norm) for g in gradients]
+        replica.merge_call(self._update_if, args=(finite, gradients))
+        self._log_training(loss, losses, gradients, finite)
+        return self._results(self.means.values())
+
+    def _gradients(self, batch: Batch) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """Gradients and losses, summed over the micro-batches of this replica."""
+        variables = self.network.trainable_variables
+        gradients = [tf.zeros_like(variable) for variable in variables]
+        task_sums = dict.fromkeys(self.tasks, tf.constant(0.0))
+        for part in self._split(batch):
+            with tf.GradientTape() as tape:
+                probabilities = self.network(part["image"], training=True)
+                part_sums = self._task_sums(part, probabilities)
+                loss = self._data_loss(part_sums)
+            part_gradients = tape.gradient(
+                loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            )
+            gradients = [a + b for a, b in zip(gradients, part_gradients, strict=True)]
+            task_sums = {task: task_sums[task] + part_sums[task] for task in task_sums}
+        return self._with_regularization(gradients), task_sums
+
+    def _split(self, batch: Batch) -> list[Batch]:
+        """Micro-batches whose sizes differ by at most one."""
+        parts = self.micro_batches
+        if parts == 1:
+            return [batch]
+        size = tf.shape(batch["image"])[0]
+        edges = [size * part // parts for part in range(parts + 1)]
+        return [
+            tf.nest.map_structure(lambda t, a=a, b=b: t[a:b], batch)
+            for a, b in zip(edges[:-1], edges[1:], strict=True)
+        ]
+
+    def _with_regularization(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Adds the gradient of the L2 terms, one replica's share of it."""
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        weight = {
+            id(variable): 2 * self.l2_weights[task] / replicas
+            for task, variables in self.task_variables.items()
+            for variable in variables
+        }
+        variables = self.network.trainable_variables
+        return [
+            gradient + weight.get(id(variable), 0.0) * variable
+            for gradient, variable in zip(gradients, variables, strict=True)
+        ]
+
+    def _update_if(
+        self,
+        strategy: tf.distribute.Strategy,
+        finite: tf.Tensor,
+        gradients: list[tf.Tensor],
+    ) -> None:
+        """Applies the summed gradients once all replicas are here, if `finite`.
+
+        `optimizer.apply` would sum them again and cannot be skipped by a condition
+        under a strategy; here the condition stands outside the update.
+        """
+        optimizer = self.optimizer
+        variables = [variable.value for variable in self.network.trainable_variables]
+
+        def update() -> tf.Tensor:
+            rate = optimizer.learning_rate
+            for gradient, variable in zip(gradients, variables, strict=True):
+                strategy.extended.update(
+                    variable,
+                    lambda v, g, rate=rate: optimizer.update_step(g, v, rate),
+                    args=(gradient,),
+                    group=False,
+                )
+            optimizer.iterations.assign_add(1)
+            return tf.constant(True)
+
+        first = strategy.experimental_local_results(finite)[0]
+        tf.cond(first, update, lambda: tf.constant(False))
+
+    def _log_training(
+        self,
+        loss: tf.Tensor,
+        losses: dict[str, tf.Tensor],
+        gradients: list[tf.Tensor],
+        finite: tf.Tensor,
+    ) -> None:
+        by_variable = {
+            id(variable): gradient
+            for variable, gradient in zip(
+                self.network.trainable_variables, gradients, strict=True
+            )
+        }
+        values = {"loss": loss, **{f"{t}_loss": losses[t] for t in self.tasks}}
+        for task, variables in self.task_variables.items():
+            norm = tf.linalg.global_norm([by_variable[id(v)] for v in variables])
+            values[f"{task}_gradient_norm"] = norm
+        for name, value in values.items():
+            # The weight alone would not do: 0 times NaN is NaN.
+            self.means[name].update_state(tf.where(finite, value, 0.0), finite)
+        self.means["skipped_updates"].update_state(tf.cast(~finite, tf.float32))
+
+    # Validation
+
+    def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """Losses and Dice by patient of a batch, without update."""
+        probabilities = self.network(batch["image"], training=False)
+        task_sums = self._task_sums(batch, probabilities)
+        size = tf.cast(tf.shape(batch["image"])[0], tf.float32)
+        for task in self.tasks:
+            self.means[f"{task}_loss"].update_state(task_sums[task] / size, size)
+            self.dice[task].update_state(
+                batch[task],
+                probabilities[task],
+                batch["patient"],
+                batch["labelled"][task],
+            )
+        losses = [self.means[f"{task}_loss"] for task in self.tasks]
+        return self._results([*losses, *self.dice.values()])
+
+    @staticmethod
+    def _results(metrics) -> dict[str, tf.Tensor]:  # noqa: ANN001
+        return {metric.name: metric.result() for metric in metrics}

@@ -1,0 +1,258 @@
+"""A build ends whole or not at all, and always in the same bytes."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfrecords_tools import build as command
+from tfrecords_tools import files
+from tfrecords_tools.errors import RefusedError
+from tfrecords_tools.record_set import open_record_set
+from tfrecords_tools.splits import SPLITS
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: from then on the process does nothing any more."""
+
+
+class Faults:
+    """Counts the durable steps; step `at` fails, and if `lasting` all after it."""
+
+    def __init__(self, monkeypatch, error, lasting):
+        self.at, self.steps, self.error, self.lasting = 0, 0, error, lasting
+        monkeypatch.setattr(os, "fsync", lambda _: None)  # hundreds of builds follow
+        steps = [(os, "replace"), (files, "sync"), (Path, "unlink"), (Path, "mkdir")]
+        # Only a kill stops the removal of a folder; its errors are ignored.
+        for owner, name in steps + [(shutil, "rmtree")] * lasting:
+            monkeypatch.setattr(owner, name, self._guarded(getattr(owner, name)))
+
+    def _guarded(self, real):
+        def step(*args, **kwargs):
+            self.steps += 1
+            due = self.steps >= self.at if self.lasting else self.steps == self.at
+            if self.at and due:
+                raise self.error
+            return real(*args, **kwargs)
+
+        return step
+
+    def start(self, at):
+        self.at, self.steps = at, 0
+
+
+def test_same_studies_in_any_order_give_the_same_bytes(
+    records, tmp_path, build, make_study
+):
+    build(tmp_path / "reversed", map(make_study, reversed(range(8))))
+    assert content(tmp_path / "reversed") == content(records)
+
+
+def test_shards_never_outnumber_studies(tmp_path, build):
+    manifest = build(tmp_path / "out", shards=3)
+    names = [shard.name for shard in manifest.shards]
+    # train has 4 studies: 3 shards; validation and test have 2 each: 2 shards
+    assert names == [
+        *(f"train-0000{n}-of-00003.tfrecord" for n in range(3)),
+        *(f"validation-0000{n}-of-00002.tfrecord" for n in range(2)),
+        *(f"test-0000{n}-of-00002.tfrecord" for n in range(2)),
+    ]
+    assert all(shard.records for shard in manifest.shards)
+
+
+def test_studies_of_a_patient_stay_together(tmp_path, build, make_study):
+    studies = [make_study(n, patient=f"patient-{n % 4}") for n in range(8)]
+    manifest = build(tmp_path / "out", studies)
+    assert [patient.studies for patient in manifest.patients] == [2, 2, 2, 2]
+    assert [patient.slices for patient in manifest.patients] == [6, 6, 6, 6]
+    record_set = open_record_set(tmp_path / "out")
+    found = [s.study_key for split in SPLITS for s in record_set.studies(split)]
+    assert sorted(found) == [f"study-{n:02}" for n in range(8)]
+
+
+def test_refused_study_costs_only_itself(tmp_path, build, make_study, capsys):
+    fault = RefusedError("Case_X", "TRUNCATED", "the file ends early")
+    good = [make_study(n) for n in range(4)]
+    manifest = build(tmp_path / "with", [good[0], fault, *good[1:]])
+    build(tmp_path / "without", good)
+    assert capsys.readouterr().err == "ERROR Case_X: TRUNCATED: the file ends early\n"
+    assert [entry.code for entry in manifest.skipped] == ["TRUNCATED"]
+    with_fault, without = content(tmp_path / "with"), content(tmp_path / "without")
+    with_fault.pop("manifest.json"), without.pop("manifest.json")
+    assert with_fault == without
+
+
+def test_study_that_comes_twice_is_refused_once(tmp_path, build, make_study):
+    manifest = build(tmp_path / "out", [make_study(n) for n in (0, 1, 2, 3, 1)])
+    assert [entry.code for entry in manifest.skipped] == ["DUP_STUDY"]
+    assert len(manifest.patients) == 4
+
+
+def test_warnings_are_printed_and_kept(tmp_path, build, make_study, capsys):
+    studies = [make_study(n, warnings=("GAP",) if n == 2 else ()) for n in range(4)]
+    manifest = build(tmp_path / "out", studies)
+    assert capsys.readouterr().err == "WARNING study-02: GAP\n"
+    assert [patient.warnings for patient in manifest.patients] == [[], [], ["GAP"], []]
+
+
+def test_nothing_to_import_is_refused(tmp_path, build):
+    with pytest.raises(RefusedError, match="NO_STUDIES"):
+        build(tmp_path / "out", [RefusedError("a", "CORRUPT", "b")])
+    assert content(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_numbers_never_reach_a_record(make_study, value):
+    pixels = make_study(0).pixels.copy()
+    pixels[1, 2, 3] = value
+    with pytest.raises(RefusedError, match="NOT_FINITE"):
+        make_study(0, pixels=pixels)
+
+
+def test_record_set_is_replaced_only_on_request(records, build, make_study):
+    before = content(records)
+    with pytest.raises(RefusedError, match="EXISTS.*--overwrite"):
+        build(records)
+    assert content(records) == before
+    (records / "notes.txt").write_text("mine")
+    build(records, map(make_study, range(4)), overwrite=True, shards=1)
+    assert set(content(records)) == {
+        "manifest.json",
+        "notes.txt",
+        *(f"{split}-00000-of-00001.tfrecord" for split in SPLITS),
+    }
+    open_record_set(records)
+
+
+def test_every_failing_step_leaves_the_earlier_set(
+    records, tmp_path, build, make_study, monkeypatch
+):
+    build(tmp_path / "new", map(make_study, range(4)))
+    before, after = content(records), content(tmp_path / "new")
+    faults = Faults(monkeypatch, OSError(28, "No space left on device"), lasting=False)
+    for at in range(1, 1000):
+        faults.start(at)
+        try:
+            build(records, map(make_study, range(4)), overwrite=True)
+            break
+        except OSError:
+            faults.start(0)
+            assert content(records) == before
+    # 4 studies, 3 shards and the manifest in 3 steps each, and a move for each file
+    assert at > 4 * 3 + 3 * 3 + 3 + 4
+    assert content(records) == after
+
+
+@pytest.mark.parametrize("replacing", [False, True])
+def test_kill_at_every_step_then_rerun_gives_the_same_bytes(
+    records, tmp_path, build, make_study, monkeypatch, replacing
+):
+    build(tmp_path / "new", map(make_study, range(4)))
+    before, after, out = content(records), content(tmp_path / "new"), tmp_path / "out"
+    faults = Faults(monkeypatch, Killed(), lasting=True)
+    for at in range(1, 1000):
+        faults.start(0)
+        shutil.rmtree(out, ignore_errors=True)
+        if replacing:
+            shutil.copytree(records, out)
+        faults.start(at)
+        try:
+            build(out, map(make_study, range(4)), overwrite=replacing)
+            break
+        except Killed:
+            faults.start(0)
+            # No manifest, or a whole set: the one before or the new one.
+            left = content_of_set(out)
+            assert left in (None, after) or (replacing and left == before)
+            build(out, map(make_study, range(4)), overwrite=left is not None)
+        assert content(out) == after
+    assert at > 4 * 3 + 3 * 3 + 3 + 4
+    faults.start(0)
+
+
+def content_of_set(folder):
+    if not (folder / "manifest.json").exists():
+        return None
+    open_record_set(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_two_builds_of_one_folder(tmp_path, build, make_study):
+    def studies():
+        yield from map(make_study, range(4))
+        with pytest.raises(BlockingIOError, match="another process"):
+            build(tmp_path / "out")
+
+    build(tmp_path / "out", studies())
+    open_record_set(tmp_path / "out")
+
+
+def test_command_imports_what_it_can(tmp_path, make_study, monkeypatch, capsys):
+    fault = RefusedError("Case_P002", "CORRUPT", "gzip")
+    studies = [make_study(0), fault, make_study(1), make_study(2)]
+    monkeypatch.setattr(command.emidec, "studies", lambda folder: iter(studies))
+    monkeypatch.setattr(command.emidec, "case_names", lambda folder: ["a"] * 4)
+    arguments = ["emidec", "in", str(tmp_path / "out"), "--fractions.train", "1"]
+    arguments += ["--fractions.validation", "1", "--fractions.test", "1"]
+    assert command.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err == "ERROR Case_P002: CORRUPT: gzip\n"
+    assert captured.out.splitlines()[-1] == "imported 3, skipped 1"
+    assert open_record_set(tmp_path / "out").manifest.source == "emidec"
+
+
+def test_environment_fault_is_one_line_and_exit_3(
+    tmp_path, make_study, monkeypatch, capsys
+):
+    def full(*_):
+        raise OSError(28, "No space left on device", "records")
+
+    monkeypatch.setattr(command.emidec, "studies", lambda folder: [make_study(0)])
+    monkeypatch.setattr(command.emidec, "case_names", lambda folder: ["a"])
+    monkeypatch.setattr(os, "replace", full)
+    assert command.main(["emidec", "in", str(tmp_path / "out")]) == 3
+    error = capsys.readouterr().err
+    assert error == "ERROR records: ENVIRONMENT: No space left on device\n"
+    assert content(tmp_path / "out") == {}
+
+
+def test_command_builds_the_phantom(tmp_path, capsys):
+    arguments = ["phantom", str(tmp_path / "out"), "--patients", "4", "--shards", "1"]
+    assert command.main(arguments) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "imported 4, skipped 0"
+    manifest = open_record_set(tmp_path / "out").manifest
+    assert manifest.settings["patients"] == 4
+    assert command.main(arguments) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert command.main([*arguments, "--overwrite", "--split_seed", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["phantom", "out", "--patients", "many"], "patients: CONFIG"),
+        (["phantom", "out", "--fractions.train", "0.6"], "fractions: CONFIG"),
+        (["phantom", "out", "--shards", "0"], "shards: CONFIG"),
+        (["phantom", "out", "--colour", "red"], "--colour"),
+        (["phantom"], "out"),
+        (["mri", "out"], "phantom"),
+        ([], "source"),
+        (["emidec", "/absent", "out"], "/absent: NO_STUDIES"),
+    ],
+)
+def test_wrong_command_lines_get_one_line(
+    tmp_path, monkeypatch, capsys, arguments, named
+):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("ERROR ")
+    assert error.count("\n") == 1
+    assert named in error
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,51 @@
+"""Command lines: jsonargparse, with its complaints as our one-line refusals."""
+
+import re
+from argparse import ArgumentError
+from collections.abc import Sequence
+
+from jsonargparse import ArgumentParser, Namespace
+
+from tfrecords_tools.errors import RefusedError
+
+
+def make_parser(program: str, description: str, config: bool = False) -> ArgumentParser:
+    """An empty strict parser.
+
+    Args:
+        program: module of the command, such as `tfrecords_tools.build`.
+        description: the first line of the help.
+        config: whether the command has settings: `--config FILE`, `--print_config`.
+    """
+    parser = ArgumentParser(
+        prog=f"python -m {program}", description=description, exit_on_error=False
+    )
+    if config:
+        parser.add_argument("--config", action="config", help="settings as YAML")
+    return parser
+
+
+def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
+    """The arguments, with dataclasses built.
+
+    Raises:
+        RefusedError: `CONFIG`, with the key or option at fault.
+        SystemExit: after `--help` or `--print_config`.
+    """
+    try:
+        return parser.instantiate(parser.parse_args(argv))
+    except ArgumentError as error:
+        raise _refusal(str(error)) from None
+
+
+def _refusal(message: str) -> RefusedError:
+    """One line from jsonargparse's message; the key it names becomes the subject."""
+    line = re.sub(r"<class '(\w+)'>", r"\1", " ".join(message.split()))
+    unknown = re.match(r"(\w+) '([\w.]+)' does not accept option '([\w.]+)'", line)
+    if unknown:
+        group = f"{unknown[2]}." if unknown[1] == "Group" else ""
+        return RefusedError(group + unknown[3], "CONFIG", "no such setting; see --help")
+    named = re.match(r'Parser key "([\w.]+)": (.+)', line)
+    if named:
+        return RefusedError(named[1], "CONFIG", named[2])
+    return RefusedError("command line", "CONFIG", f"{line}; see --help")

@@ -1,0 +1,69 @@
+"""Files that are there whole or not at all."""
+
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
+    """A temporary name to write to; on success it becomes `path`, durably.
+
+    The temporary name ends in `suffix`, for writers that insist on one.
+    """
+    temporary = path.with_name(f".tmp-{path.name}{suffix}")
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes that ask for it out of `folder`; a kill lets go.
+
+    Raises:
+        BlockingIOError: if another process holds the folder.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        reason = "another process works in this folder; wait for it or end it"
+        raise BlockingIOError(errno.EAGAIN, reason, str(folder)) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces the file `path` by `text` in UTF-8."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Forces a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

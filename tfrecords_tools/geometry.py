@@ -1,0 +1,59 @@
+"""Stack geometry in patient coordinates (LPS, millimetres).
+
+An affine here is a 4x4 matrix that maps (row, column, slice, 1) of a voxel centre to
+LPS: its columns are the steps of one row, one column and one slice, and the origin.
+"""
+
+import numpy as np
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""NIfTI speaks RAS, DICOM speaks LPS; the matrix is its own inverse."""
+
+
+def affine_from_positions(
+    first_position_mm: np.ndarray,
+    row_direction: np.ndarray,
+    column_direction: np.ndarray,
+    spacing_mm: tuple[float, float],
+    slice_step_mm: np.ndarray,
+) -> np.ndarray:
+    """The affine of a stack.
+
+    Args:
+        first_position_mm: (3,) centre of the first slice's first pixel.
+        row_direction: (3,) unit vector along which the *row index* grows.
+        column_direction: (3,) unit vector along which the *column index* grows.
+        spacing_mm: distances of neighbouring (rows, columns).
+        slice_step_mm: (3,) step from a slice to the next.
+    """
+    affine = np.eye(4)
+    affine[:3, 0] = np.asarray(row_direction) * spacing_mm[0]
+    affine[:3, 1] = np.asarray(column_direction) * spacing_mm[1]
+    affine[:3, 2] = slice_step_mm
+    affine[:3, 3] = first_position_mm
+    return affine
+
+
+def stack_normal(affine: np.ndarray) -> np.ndarray:
+    """Unit normal (3,) of the slices: rows direction x columns direction."""
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    return normal / np.linalg.norm(normal)
+
+
+def pixel_spacing_mm(affine: np.ndarray) -> tuple[float, float]:
+    """Distances in millimetres of neighbouring (rows, columns)."""
+    steps = np.linalg.norm(affine[:3, :2], axis=0)
+    return float(steps[0]), float(steps[1])
+
+
+def slice_spacing_mm(affine: np.ndarray) -> float:
+    """Distance of neighbouring slice centres along the stack normal.
+
+    Thickness plus gap: what a volume is summed with, never the thickness alone.
+    """
+    return float(abs(affine[:3, 2] @ stack_normal(affine)))
+
+
+def voxel_volume_ml(spacing_mm: tuple[float, float], slice_spacing_mm: float) -> float:
+    """Volume in millilitres that one pixel of a slice stands for."""
+    return spacing_mm[0] * spacing_mm[1] * slice_spacing_mm / 1000.0

@@ -1,0 +1,31 @@
+"""The label table: tissues, and the regions that the tasks segment."""
+
+import enum
+
+import numpy as np
+
+
+class Tissue(enum.IntEnum):
+    """Tissue of one pixel of a label map. Numbers as in the EMIDEC challenge."""
+
+    BACKGROUND = 0
+    BLOOD_POOL = 1
+    HEALTHY_MYOCARDIUM = 2
+    SCAR = 3
+    MVO = 4
+    """Microvascular obstruction (no-reflow): the dark core inside a scar."""
+
+
+MYOCARDIUM = frozenset({Tissue.HEALTHY_MYOCARDIUM, Tissue.SCAR, Tissue.MVO})
+"""The whole LV wall, scar and MVO included."""
+
+SCAR = frozenset({Tissue.SCAR, Tissue.MVO})
+"""Enhanced wall, MVO included."""
+
+TASKS: dict[str, frozenset[Tissue]] = {"myocardium": MYOCARDIUM, "scar": SCAR}
+"""The region that each task segments, in the order used everywhere."""
+
+
+def region_mask(label_map: np.ndarray, region: frozenset[Tissue]) -> np.ndarray:
+    """Boolean mask of the pixels of `label_map` (any shape) that lie in `region`."""
+    return np.isin(label_map, [int(tissue) for tissue in region])

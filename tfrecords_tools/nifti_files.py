@@ -1,0 +1,116 @@
+"""Reading a NIfTI-1 file that may be damaged, hostile or far too large.
+
+nibabel checks neither the gzip checksum nor that the pixels are all there, so the
+stream is read to its end, within a bound, before nibabel sees a byte.
+"""
+
+import dataclasses
+import math
+import zlib
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from tfrecords_tools.errors import RefusedError
+
+MAX_FILE_BYTES = 192 * 2**20
+"""Twenty times a usual LGE stack, so that a bomb does not fill the memory."""
+
+_HEADER_BYTES = nibabel.Nifti1Header.sizeof_hdr
+_UNITS_MM_OR_UNKNOWN = (0, 2)
+"""`xyzt_units` of NIfTI-1, lowest three bits."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Volume:
+    """The content of a NIfTI file.
+
+    Attributes:
+        voxels: (x, y, slice), scaled as the header says.
+        affine: (4, 4) to RAS as the file says; may lack the voxel size.
+        voxel_size_mm: (3,) `pixdim` of the header.
+    """
+
+    voxels: np.ndarray
+    affine: np.ndarray
+    voxel_size_mm: np.ndarray
+
+
+def read_volume(path: Path) -> Volume:
+    """Reads a three-dimensional `.nii` or `.nii.gz` file.
+
+    Raises:
+        RefusedError: `NOT_A_FILE`, `TOO_LARGE`, `TRUNCATED`, `CORRUPT`, `NOT_NIFTI`,
+            `BAD_HEADER`, `BAD_GEOMETRY`, `UNSUPPORTED` or `PIXEL_LENGTH`.
+    """
+    content = _read_bounded(path)
+    if len(content) < _HEADER_BYTES or content[344:348] != b"n+1\0":
+        raise RefusedError(path, "NOT_NIFTI", "no NIfTI-1 header at the start")
+    # Damaged headers raise many kinds of exceptions in nibabel and NumPy. Its own
+    # check stays off: it would repair a voxel size of zero instead of refusing it.
+    try:
+        header = nibabel.Nifti1Header(content[:_HEADER_BYTES], check=False)
+        shape, dtype = header.get_data_shape(), header.get_data_dtype()
+        slope, intercept = header.get_slope_inter()
+        affine, zooms = header.get_best_affine(), header.get_zooms()
+    except Exception as error:
+        reason = f"not a valid header ({type(error).__name__})"
+        raise RefusedError(path, "BAD_HEADER", reason) from None
+    _check_header(path, header, shape, dtype, len(content))
+    offset = int(header["vox_offset"])
+    voxels = np.frombuffer(content, dtype, offset=offset).reshape(shape, order="F")
+    if slope is not None:
+        with np.errstate(all="ignore"):  # infinities are refused by Study
+            voxels = voxels * slope + intercept
+    return Volume(voxels, np.asarray(affine, np.float64), np.array(zooms, np.float64))
+
+
+def _read_bounded(path: Path) -> bytes:
+    if not path.is_file():
+        raise RefusedError(path, "NOT_A_FILE", "no such regular file")
+    with path.open("rb") as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    if content[:2] == b"\x1f\x8b":
+        content = _gunzip(path, content)
+    if len(content) > MAX_FILE_BYTES:
+        raise RefusedError(path, "TOO_LARGE", f"over {MAX_FILE_BYTES} bytes")
+    return content
+
+
+def _gunzip(path: Path, compressed: bytes) -> bytes:
+    # zlib checks CRC and length only when it reaches the end of the stream.
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        content = stream.decompress(compressed, MAX_FILE_BYTES + 1)
+    except zlib.error as error:
+        raise RefusedError(path, "CORRUPT", f"gzip: {error}") from None
+    if len(content) <= MAX_FILE_BYTES and not stream.eof:
+        raise RefusedError(path, "TRUNCATED", "the gzip stream has no end")
+    if stream.unused_data:
+        raise RefusedError(path, "CORRUPT", "data after the end of the gzip stream")
+    return content
+
+
+def _check_header(
+    path: Path,
+    header: nibabel.Nifti1Header,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    size: int,
+) -> None:
+    """Refuses what is declared wrongly before anything is allocated for it."""
+    sizes = np.array(header.get_zooms(), np.float64)
+    if len(shape) != 3 or min(shape) < 1:
+        raise RefusedError(path, "UNSUPPORTED", f"expected 3 dimensions, got {shape}")
+    if not (np.isfinite(sizes) & (sizes > 0)).all():
+        raise RefusedError(path, "BAD_GEOMETRY", f"voxel size {sizes} mm in pixdim")
+    if dtype.kind not in "iuf":
+        raise RefusedError(path, "UNSUPPORTED", f"voxels of type {dtype}")
+    if int(header["xyzt_units"]) % 8 not in _UNITS_MM_OR_UNKNOWN:
+        raise RefusedError(path, "UNSUPPORTED", "lengths must be in millimetres")
+    offset = float(header["vox_offset"])
+    declared = offset + math.prod(shape) * dtype.itemsize
+    if not (offset >= _HEADER_BYTES and declared == size):
+        reason = f"the header declares {declared:.0f} bytes, the file holds {size}"
+        raise RefusedError(path, "PIXEL_LENGTH", reason)

@@ -1,0 +1,1 @@
+"""One module a source; each yields `tfrecords_tools.study.Study`."""

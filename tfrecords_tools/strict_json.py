@@ -1,0 +1,39 @@
+"""JSON content as dataclasses, strictly."""
+
+import dataclasses
+import types
+import typing
+
+
+def strictly(kind: typing.Any, value: object, where: str) -> typing.Any:  # noqa: ANN401
+    """`value` as `kind`, with no unknown, missing or wrongly typed part.
+
+    Args:
+        kind: a dataclass, `list[...]`, `dict[str, ...]`, a plain type or a union of
+            plain types.
+        value: what `json.loads` gave.
+        where: name of the value in messages.
+
+    Raises:
+        ValueError: if a part differs; the message names it.
+    """
+    if dataclasses.is_dataclass(kind):
+        return _strict_dataclass(kind, value, where)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is list and isinstance(value, list):
+        return [strictly(arguments[0], item, where) for item in value]
+    if origin is dict and isinstance(value, dict):
+        return {k: strictly(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    # `type(...)`, because isinstance takes true for the integer 1.
+    allowed = arguments if origin is types.UnionType else (kind,)
+    if type(value) not in allowed:
+        expected = getattr(kind, "__name__", str(kind))
+        raise ValueError(f"{where} must be {expected}, got {type(value).__name__}")
+    return value
+
+
+def _strict_dataclass(kind: typing.Any, value: object, where: str) -> typing.Any:  # noqa: ANN401
+    hints = typing.get_type_hints(kind)
+    if not isinstance(value, dict) or set(value) != set(hints):
+        raise ValueError(f"{where} must have exactly the keys {sorted(hints)}")
+    return kind(**{k: strictly(hints[k], value[k], f"{where}.{k}") for k in hints})
