@@ -125,10 +125,13 @@ class EvaluationConfig:
     """How masks are made and measured.
 
     Attributes:
+        split: what `train` measures at its end; `validation` keeps the test split
+            unread while settings are still being chosen.
         threshold: probability from which a pixel belongs to the mask.
         figures: draw the overlays of every patient.
     """
 
+    split: Literal["test", "validation"] = "test"
     threshold: float = 0.5
     figures: bool = True
 
@@ -179,7 +182,12 @@ def check(config: Config) -> None:
         [*size],
     )
     low, high = config.grid.percentiles
-    _require(0 <= low < high <= 100, "grid.percentiles", "0 <= low < high <= 100", size)
+    _require(
+        0 <= low < high <= 100,
+        "grid.percentiles",
+        "0 <= low < high <= 100",
+        [low, high],
+    )
     spacing = config.grid.spacing_mm
     _require(min(spacing) > 0, "grid.spacing_mm", "positive numbers", [*spacing])
 

@@ -11,9 +11,7 @@ from tfrecords_tools import files
 from tfrecords_tools.command_line import make_parser, parse
 
 
-def parse_config(
-    program: str, description: str, argv: Sequence[str] | None
-) -> Config:
+def parse_config(program: str, description: str, argv: Sequence[str] | None) -> Config:
     """The configuration of a command line: defaults, `--config`, dotted overrides.
 
     Raises:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfrecords_tools.errors import run_command
+from tfrecords_tools.quiet_tensorflow import load_tensorflow
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,6 +21,8 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     parser.add_argument("--split", default="test", help="train, validation or test")
     parser.add_argument("--records", type=Path, help="record set other than the run's")
     arguments = parse(parser, argv)
+
+    load_tensorflow()
 
     from jdl_keras.inference.evaluate_run import evaluate_run
 

@@ -6,8 +6,9 @@ over replicas, or into micro-batches, the same function as the whole batch.
 """
 
 import dataclasses
+from collections.abc import Iterable
 
-from keras import ops
+from keras import KerasTensor, Variable, ops
 
 SPACE = (1, 2, 3)
 """Rows, columns and the one channel of (B, H, W, 1)."""
@@ -16,7 +17,7 @@ PROBABILITY_FLOOR = 1e-7
 """Keeps the logarithm finite; the largest loss of a pixel is 16.1."""
 
 
-def cross_entropy(reference, probability):
+def cross_entropy(reference: KerasTensor, probability: KerasTensor) -> KerasTensor:
     """Mean two-class cross entropy over the pixels, (B,).
 
     Args:
@@ -28,7 +29,12 @@ def cross_entropy(reference, probability):
     return -ops.mean(pixels, axis=SPACE)
 
 
-def dice_loss(intersection, reference_sum, probability_sum, smoothing: float):
+def dice_loss(
+    intersection: KerasTensor,
+    reference_sum: KerasTensor,
+    probability_sum: KerasTensor,
+    smoothing: float,
+) -> KerasTensor:
     """`1 - (2 I + smoothing) / (R + P + smoothing)`, for sums of any shape.
 
     Both masks empty gives 0; a false alarm on an empty reference approaches 1.
@@ -52,7 +58,9 @@ class SegmentationLoss:
     smoothing: float = 1e-6
     dice_over: str = "sample"
 
-    def __call__(self, reference, probability, labelled):
+    def __call__(
+        self, reference: KerasTensor, probability: KerasTensor, labelled: KerasTensor
+    ) -> KerasTensor:
         """Loss per sample, (B,); 0 for samples without a reference.
 
         Args:
@@ -72,6 +80,6 @@ class SegmentationLoss:
         )
 
 
-def l2(variables):
+def l2(variables: Iterable[Variable]) -> KerasTensor:
     """Sum of squares of all `variables`: Reg of the paper."""
     return sum(ops.sum(ops.square(variable)) for variable in variables)

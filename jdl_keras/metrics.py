@@ -1,7 +1,7 @@
 """Metrics that count first and divide last."""
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 from jdl_keras.losses import SPACE
 
@@ -20,14 +20,22 @@ class PatientDice(keras.metrics.Metric):
         threshold: probability from which a pixel belongs to the mask.
     """
 
-    def __init__(self, patients: int, threshold: float = 0.5, name="dice", **kwargs):
+    def __init__(
+        self, patients: int, threshold: float = 0.5, name: str = "dice", **kwargs: str
+    ):
         super().__init__(name=name, **kwargs)
         self.patients, self.threshold = patients, threshold
         self.counts = self.add_variable(
             (patients, 3), initializer="zeros", name="counts"
         )
 
-    def update_state(self, reference, probability, patient, labelled):
+    def update_state(
+        self,
+        reference: KerasTensor,
+        probability: KerasTensor,
+        patient: KerasTensor,
+        labelled: KerasTensor,
+    ) -> None:
         """Adds slices.
 
         Args:
@@ -46,7 +54,7 @@ class PatientDice(keras.metrics.Metric):
         owner = ops.one_hot(patient, self.patients)  # (B, patients)
         self.counts.assign_add(ops.matmul(ops.transpose(owner), per_sample))
 
-    def result(self):
+    def result(self) -> KerasTensor:
         """Mean Dice of the patients with a reference, in [0, 1]."""
         intersection, reference, predicted = ops.unstack(
             ops.convert_to_tensor(self.counts), axis=1
@@ -55,7 +63,7 @@ class PatientDice(keras.metrics.Metric):
         dice = 2 * intersection / ops.maximum(reference + predicted, 1.0)
         return ops.sum(dice * has_reference) / ops.maximum(ops.sum(has_reference), 1.0)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """Arguments of the constructor."""
         config = {"patients": self.patients, "threshold": self.threshold}
         return {**super().get_config(), **config}

@@ -83,9 +83,7 @@ def sample(
     )
 
 
-def grid_to_native(
-    grid: Grid, spacing_mm: tf.Tensor, centre: tf.Tensor
-) -> tf.Tensor:
+def grid_to_native(grid: Grid, spacing_mm: tf.Tensor, centre: tf.Tensor) -> tf.Tensor:
     """(B, 3, 3) from pixels of the grid to pixels of the native image.
 
     Args:

@@ -2,13 +2,10 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,27 +37,6 @@ class RunFolder:
     def evaluation(self, split: str) -> Path:
         """Folder of the evaluation of a split."""
         return self.path / "evaluation" / split
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Makes the folder and keeps other processes from writing to it.
-
-        Raises:
-            BlockingIOError: if another process trains here.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = self.path / ".lock"
-        with lock.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                reason = f"process {file.read() or '?'} works here; wait or stop it"
-                raise BlockingIOError(11, reason, str(lock)) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield
 
     def describe(self, config: Config, record_set_sha256: str) -> None:
         """Writes `config.yaml` and `environment.json`."""

@@ -1,13 +1,13 @@
 """Trains and measures a model: `python -m jdl_keras.train`."""
 
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfrecords_tools.errors import run_command
+from tfrecords_tools.quiet_tensorflow import load_tensorflow
 
 if TYPE_CHECKING:
     from jdl_keras.config import Config
@@ -25,24 +25,28 @@ def _train(argv: Sequence[str] | None) -> None:
     from jdl_keras.config_file import parse_config
 
     config = parse_config("jdl_keras.train", "Trains and measures a model.", argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if config.records is None:
+        config = _with_phantom(config)
+
+    from tfrecords_tools.record_set import open_record_set
+
+    record_set = open_record_set(Path(config.records))
+    load_tensorflow()
 
     from jdl_keras.inference.evaluate_run import evaluate_run
     from jdl_keras.run_folder import RunFolder
     from jdl_keras.training.loop import train
-    from tfrecords_tools.record_set import open_record_set
+    from tfrecords_tools.files import locked
 
-    if config.records is None:
-        config = _with_phantom(config)
-    record_set = open_record_set(Path(config.records))
     folder = RunFolder(Path(config.run_dir))
-    with folder.locked():
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with locked(folder.path):
         state = train(config, record_set, folder)
-        evaluate_run(folder.path, "test")
+        evaluate_run(folder.path, config.evaluation.split)
     print(
         f"network of epoch {state.best_epoch}, chosen on validation "
         f"(scar Dice {state.best:.3f} on the grid)\n"
-        f"{folder.path}: model.keras, evaluation/test/summary.json and figures; "
+        f"{folder.path}: model.keras, evaluation/{config.evaluation.split}/; "
         f"curves: tensorboard --logdir {folder.tensorboard}"
     )
 

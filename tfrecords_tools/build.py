@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tfrecords_tools.errors import DONE, REFUSED, RefusedError, run_command
 from tfrecords_tools.manifest import Manifest
+from tfrecords_tools.quiet_tensorflow import load_tensorflow
 from tfrecords_tools.record_set_writer import build_record_set
 from tfrecords_tools.sources import emidec, phantom
 from tfrecords_tools.study import Study
@@ -31,6 +32,7 @@ def _build(argv: Sequence[str] | None) -> Manifest:
     from tfrecords_tools import command_line
 
     arguments = command_line.parse(_parser(), argv)
+    load_tensorflow()
     chosen = arguments[arguments.source]
     open_source = {"phantom": _phantom, "emidec": _emidec}[arguments.source]
     studies, total, settings = open_source(chosen)

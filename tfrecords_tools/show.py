@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tfrecords_tools.errors import run_command
 from tfrecords_tools.labels import SCAR, region_mask
+from tfrecords_tools.quiet_tensorflow import load_tensorflow
 from tfrecords_tools.record_set import RecordSet, open_record_set
 from tfrecords_tools.splits import SPLITS
 
@@ -49,6 +50,7 @@ def _show(argv: Sequence[str] | None) -> None:
 
     arguments = command_line.parse(_parser(), argv)
     record_set = open_record_set(arguments.records)
+    load_tensorflow()
     splits = [arguments.split] if arguments.split else SPLITS
     Console().print(_table(record_set, splits))
     if arguments.png:

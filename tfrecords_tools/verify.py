@@ -10,6 +10,7 @@ from tfrecords_tools import files
 from tfrecords_tools.errors import DONE, REFUSED, RefusedError, run_command
 from tfrecords_tools.labels import SCAR, TASKS, region_mask
 from tfrecords_tools.manifest import MANIFEST_NAME, Manifest, load_manifest
+from tfrecords_tools.quiet_tensorflow import load_tensorflow
 from tfrecords_tools.record_set import RecordSet, damages
 from tfrecords_tools.splits import SPLITS
 from tfrecords_tools.study import Study
@@ -31,6 +32,7 @@ def _verify(argv: Sequence[str] | None) -> list[RefusedError]:
     parser.add_argument("records", type=Path, help="folder of the record set")
     folder = command_line.parse(parser, argv).records
     manifest = load_manifest(folder)
+    load_tensorflow()
     faults = list(all_faults(folder, manifest))
     for fault in faults:
         print(fault, file=sys.stderr)

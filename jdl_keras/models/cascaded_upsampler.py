@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-from keras import ops
+from keras import KerasTensor, ops
 
 from jdl_keras.models.normalization import GroupNormalization
 from jdl_keras.models.presets import TransUNetPreset
@@ -27,12 +27,12 @@ class AlignedUpsampling2D(keras.layers.Layer):
     columns are interpolated by one matrix multiplication each.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, int, int, int]) -> None:
         """Computes the interpolation matrices of this height and width."""
         self.row_weights = aligned_weights(input_shape[1])
         self.column_weights = aligned_weights(input_shape[2])
 
-    def call(self, inputs):
+    def call(self, inputs: KerasTensor) -> KerasTensor:
         """Returns (B, 2H, 2W, C)."""
         _, height, width, channels = inputs.shape
         rows = ops.cast(self.row_weights, inputs.dtype)
@@ -43,13 +43,15 @@ class AlignedUpsampling2D(keras.layers.Layer):
         x = ops.matmul(columns, x)  # (B * 2H, 2W, C)
         return ops.reshape(x, (-1, 2 * height, 2 * width, channels))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, int, int, int]
+    ) -> tuple[int | None, int, int, int]:
         """Returns the shape (B, 2H, 2W, C)."""
         batch, height, width, channels = input_shape
         return batch, 2 * height, 2 * width, channels
 
 
-def convolve(x, channels: int, norm: str, name: str):
+def convolve(x: KerasTensor, channels: int, norm: str, name: str) -> KerasTensor:
     """3x3 convolution without bias, normalisation, ReLU."""
     x = keras.layers.Conv2D(
         channels, 3, padding="same", use_bias=False, name=f"{name}_conv"
@@ -67,7 +69,11 @@ def convolve(x, channels: int, norm: str, name: str):
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def cascaded_upsampler(feature_map, skips: dict, preset: TransUNetPreset):
+def cascaded_upsampler(
+    feature_map: KerasTensor,
+    skips: dict[str, KerasTensor],
+    preset: TransUNetPreset,
+) -> KerasTensor:
     """Decodes (B, H/16, W/16, D) with its skips to (B, H, W, decoder_channels[-1])."""
     norm = preset.decoder_norm
     x = convolve(feature_map, preset.bridge_channels, norm, "decoder_conv_more")

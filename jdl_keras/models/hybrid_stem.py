@@ -1,6 +1,7 @@
 """The hybrid stem: a weight-standardised ResNet that feeds the transformer."""
 
 import keras
+from keras import KerasTensor
 
 from jdl_keras.models.normalization import GroupNormalization, StandardizedConv2D
 from jdl_keras.models.presets import TransUNetPreset
@@ -9,7 +10,9 @@ GROUP_NORM_EPSILON = 1e-6
 SHORTCUT_EPSILON = 1e-5
 
 
-def convolve(x, channels: int, kernel: int, stride: int, name: str):
+def convolve(
+    x: KerasTensor, channels: int, kernel: int, stride: int, name: str
+) -> KerasTensor:
     """Convolution padded symmetrically, as PyTorch pads; without bias."""
     if kernel > 1:
         x = keras.layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
@@ -18,10 +21,17 @@ def convolve(x, channels: int, kernel: int, stride: int, name: str):
     )(x)
 
 
-def bottleneck(x, channels: int, stride: int, groups: int, name: str):
+def bottleneck(
+    x: KerasTensor, channels: int, stride: int, groups: int, name: str
+) -> KerasTensor:
     """ResNet unit: reduce, convolve with `stride`, expand fourfold, add, ReLU."""
 
-    def normalize(x, tag, groups=groups, epsilon=GROUP_NORM_EPSILON):
+    def normalize(
+        x: KerasTensor,
+        tag: str,
+        groups: int = groups,
+        epsilon: float = GROUP_NORM_EPSILON,
+    ) -> KerasTensor:
         return GroupNormalization(groups, epsilon=epsilon, name=f"{name}_{tag}")(x)
 
     shortcut = x
@@ -37,7 +47,9 @@ def bottleneck(x, channels: int, stride: int, groups: int, name: str):
     return keras.layers.ReLU(name=f"{name}_relu3")(x)
 
 
-def hybrid_stem(image, preset: TransUNetPreset):
+def hybrid_stem(
+    image: KerasTensor, preset: TransUNetPreset
+) -> tuple[KerasTensor, dict[str, KerasTensor]]:
     """Features of an image of three channels, and the skips of the decoder.
 
     Args:

@@ -1,9 +1,10 @@
 """The message from the myocardium network to the scar network."""
 
 import keras
+from keras import KerasTensor
 
 
-def pass_message(image, myocardium):
+def pass_message(image: KerasTensor, myocardium: KerasTensor) -> KerasTensor:
     """Masks the image softly by the myocardium's probability map.
 
     Gradients of the scar loss flow through the product into the myocardium network.

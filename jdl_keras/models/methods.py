@@ -1,13 +1,14 @@
 """The methods: how the networks of the tasks are wired together."""
 
 import keras
+from keras import KerasTensor
 
 from jdl_keras.config import Config
 from jdl_keras.models.message_passing import pass_message
 from jdl_keras.models.transunet import build_transunet
 
 
-def foreground(logits, task: str):
+def foreground(logits: KerasTensor, task: str) -> KerasTensor:
     """Probability map (B, H, W, 1) of the second of two classes, float32."""
     softmax = keras.layers.Softmax(dtype="float32", name=f"{task}_softmax")
     return softmax(logits)[..., 1:]

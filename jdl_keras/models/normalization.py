@@ -1,7 +1,7 @@
 """Normalisation of the TransUNet: weight standardisation and a lean GroupNorm."""
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 WEIGHT_STANDARDISATION_EPSILON = 1e-5
 """As in the original's `StdConv2d`."""
@@ -14,7 +14,7 @@ class StandardizedConv2D(keras.layers.Conv2D):
     Source: Qiao et al. 2019, Weight Standardization; the stem of R50-ViT uses it.
     """
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: KerasTensor, kernel: KerasTensor) -> KerasTensor:
         """Convolves (B, H, W, C) with the standardised kernel."""
         mean, variance = ops.moments(kernel, axes=(0, 1, 2), keepdims=True)
         scale = ops.rsqrt(variance + WEIGHT_STANDARDISATION_EPSILON)
@@ -29,12 +29,12 @@ class GroupNormalization(keras.layers.GroupNormalization):
     at 96x96x16. Statistics are float32 under mixed precision.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: KerasTensor) -> KerasTensor:
         """Normalises each group of channels of each sample."""
         channels, groups = inputs.shape[-1], self.groups
         x = ops.cast(inputs, "float32")
 
-        def group_mean(per_channel):
+        def group_mean(per_channel: KerasTensor) -> KerasTensor:
             grouped = ops.reshape(per_channel, (-1, groups, channels // groups))
             return ops.mean(grouped, axis=-1, keepdims=True)  # (B, groups, 1)
 

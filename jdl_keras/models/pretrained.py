@@ -77,7 +77,9 @@ def _open(path: Path) -> dict[str, np.ndarray]:
         raise RefusedError(path, "CORRUPT", f"not a readable npz; {way_out}") from error
 
 
-def _fit(stored: np.ndarray, name: str, variable, grid: tuple[int, int]) -> np.ndarray:
+def _fit(
+    stored: np.ndarray, name: str, variable: keras.Variable, grid: tuple[int, int]
+) -> np.ndarray:
     """The stored array in the shape of `variable`; ValueError where it cannot be."""
     if name == POSITION_EMBEDDING:
         stored = resize_position_embedding(stored.reshape(-1, stored.shape[-1]), grid)

@@ -80,9 +80,7 @@ def build_transunet(
         use_class_token=False,
         name="transformer",
     )
-    head = keras.layers.Conv2D(
-        classes, 3, padding="same", dtype="float32", name="head"
-    )
+    head = keras.layers.Conv2D(classes, 3, padding="same", dtype="float32", name="head")
 
     # === Functional Model ===
     image = keras.Input((height, width, 1), name="image")

@@ -123,7 +123,9 @@ class ProgressBar(keras.callbacks.Callback):
         if self.bar.disable:
             done = epoch + 1 - self.first_epoch
             left = (time.monotonic() - self.start) / done * (self.epochs - epoch - 1)
-            line = f"epoch {epoch + 1}/{self.epochs}: {scores}, {left / 60:.1f} min left"
+            line = (
+                f"epoch {epoch + 1}/{self.epochs}: {scores}, {left / 60:.1f} min left"
+            )
             self.console.print(line, soft_wrap=True, highlight=False)
 
     def on_train_end(self, logs: dict | None = None) -> None:

@@ -84,8 +84,10 @@ def restore(
     for path in found:
         if _is_intact(path):
             return _read(path, variables, fingerprint)
-        print(f"WARNING {path}: CORRUPT: damaged, trying the one before it",
-              file=sys.stderr)
+        print(
+            f"WARNING {path}: CORRUPT: damaged, trying the one before it",
+            file=sys.stderr,
+        )
     if found:
         reason = "all checkpoints are damaged; start anew with another --run_dir"
         raise RefusedError(folder, "CORRUPT", reason)

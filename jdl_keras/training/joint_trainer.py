@@ -1,6 +1,6 @@
 """Trains the networks of all tasks together, on any number of replicas."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import keras
 import tensorflow as tf
@@ -234,5 +234,5 @@ class JointTrainer(keras.Model):
         return self._results([*losses, *self.dice.values()])
 
     @staticmethod
-    def _results(metrics) -> dict[str, tf.Tensor]:  # noqa: ANN001
+    def _results(metrics: Iterable[keras.Metric]) -> dict[str, tf.Tensor]:
         return {metric.name: metric.result() for metric in metrics}

@@ -1,0 +1,5 @@
+"""Thin entry for tools that look for setup.py; see pyproject.toml."""
+
+from setuptools import setup
+
+setup()
