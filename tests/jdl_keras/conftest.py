@@ -1,10 +1,11 @@
 """A small cohort on disk, commands in processes of their own, and one trained run."""
 
-import dataclasses
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -13,24 +14,19 @@ import pytest
 from tfrecords_tools.labels import Tissue
 
 ROOT = Path(__file__).parents[2]
-PIXEL_MM, SLICE_MM = 2.0, 10.0
-SHAPE = (48, 40)
-SMALL = {"width": 8, "token_width": 16, "mlp_width": 16, "heads": 2, "stem_groups": 8}
-SETTINGS = (
-    *("--model.preset", "tiny", "--grid.size", "[32, 32]"),
-    *("--grid.spacing_mm", "[3.0, 3.0]", "--training.batch_size", "4"),
-)
-"""The smallest network and grid that the command line offers."""
+TOY = Path(__file__).with_name("toy.py")
+FIRST_CASE = 734510
+"""Digits that no file holds by chance."""
 
 
 def _draw_patient(number, slices=3):
     """Image and label map (S, H, W): a ring; odd numbers have an arc of scar."""
     random = np.random.default_rng(number)
-    rows, columns = np.ogrid[: SHAPE[0], : SHAPE[1]]
-    row, column = random.uniform(-4, 4, 2) + np.array(SHAPE) / 2
+    rows, columns = np.ogrid[:48, :40]
+    row, column = random.uniform(-4, 4, 2) + (24, 20)
     radius = np.hypot(rows - row, columns - column)
     angle = np.arctan2(rows - row, columns - column)
-    label_map = np.zeros((slices, *SHAPE), np.uint8)
+    label_map = np.zeros((slices, 48, 40), np.uint8)
     label_map[:, radius < 11] = Tissue.HEALTHY_MYOCARDIUM
     if number % 2:
         label_map[:2, (radius < 11) & (np.abs(angle) < 1)] = Tissue.SCAR
@@ -40,38 +36,83 @@ def _draw_patient(number, slices=3):
 
 
 def _write_nifti(path, voxels):
-    # EMIDEC keeps the voxel size in the header only, slices from the apex on.
-    image = nibabel.Nifti1Image(
-        voxels[::-1].transpose(2, 1, 0).astype(np.int16), np.diag([-1.0, -1, 1, 1])
-    )
-    image.header.set_zooms((PIXEL_MM, PIXEL_MM, SLICE_MM))
+    # EMIDEC's files run from the apex, and only their header has the voxel size.
+    voxels = voxels[::-1].transpose(2, 1, 0).astype(np.int16)
+    image = nibabel.Nifti1Image(voxels, np.diag([-1.0, -1.0, 1.0, 1.0]))
+    image.header.set_zooms((2.0, 2.0, 10.0))
     path.parent.mkdir(parents=True)
     nibabel.save(image, path)
 
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory):
-    """Twelve cases in the layout of EMIDEC; the odd ones have scar."""
+    """Twelve cases in the layout of EMIDEC; those with odd numbers have scar."""
     folder = tmp_path_factory.mktemp("cohort")
-    for number in range(12):
-        name = f"Case_{'P' if number % 2 else 'N'}{CASE_NUMBER + number}"
+    names = [f"Case_{'NP'[n % 2]}{FIRST_CASE + n}" for n in range(12)]
+    for number, name in enumerate(names):
         image, label_map = _draw_patient(number)
         _write_nifti(folder / name / "Images" / f"{name}.nii.gz", image)
         _write_nifti(folder / name / "Contours" / f"{name}.nii.gz", label_map)
-    return folder
-
-
-CASE_NUMBER = 734510
-"""Digits that no file holds by chance."""
+    return SimpleNamespace(folder=folder, names=names)
 
 
 @pytest.fixture(scope="session")
-def records(cohort, tmp_path_factory):
-    """A record set of 18 training, 9 validation and 9 test slices; do not change."""
+def cohort_records(cohort, tmp_path_factory):
+    """The record set of the cohort: 18, 9 and 9 slices; not to be changed."""
     from tfrecords_tools.build import main
 
     out = tmp_path_factory.mktemp("built") / "records"
-    fractions = ("--fractions.train", "6", "--fractions.validation", "3")
-    shards = ("--fractions.test", "3", "--shards", "2")
-    assert main(["emidec", str(cohort), str(out), *fractions, *shards]) == 0
+    fractions = {"train": 6, "validation": 3, "test": 3}
+    options = [f"--fractions.{split}={count}" for split, count in fractions.items()]
+    assert main(["emidec", str(cohort.folder), str(out), "--shards=2", *options]) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def start():
+    """Starts Python in a process of its own, with the packages of this tree."""
+
+    def start(*arguments, **options):
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        return subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def run(start):
+    """Runs Python to its end: exit code, standard output, standard error."""
+
+    def run(*arguments):
+        with start(*arguments) as process:
+            out, err = process.communicate(timeout=300)
+        return SimpleNamespace(code=process.returncode, out=out, err=err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def build_toy():
+    return runpy.run_path(str(TOY))["build_toy"]
+
+
+@pytest.fixture(scope="session")
+def trained_run(cohort_records, run, tmp_path_factory):
+    """The real command with the smallest real networks, two epochs."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    command = (
+        *("-m", "jdl_keras.train", "--records", cohort_records, "--run_dir", folder),
+        *("--model.preset", "tiny", "--grid.size", "[32, 32]"),
+        *("--grid.spacing_mm", "[3.0, 3.0]", "--training.batch_size", "4"),
+        *("--training.epochs", "2"),
+    )
+    done = run(*command)
+    assert done.code == 0, done.err
+    return SimpleNamespace(folder=folder, command=command, out=done.out, err=done.err)

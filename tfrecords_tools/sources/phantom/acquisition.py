@@ -6,6 +6,9 @@ import numpy as np
 import scipy.fft
 
 AXES = (1, 2)
+"""Rows and columns of (S, H, W): each slice is a k-space of its own."""
+
+Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,9 @@ class Scan:
     blank: tuple[float, float, float, float]
 
 
-def draw_scan(random: np.random.Generator, shape: tuple[int, int], is_psir: bool) -> Scan:
+def draw_scan(
+    random: np.random.Generator, shape: tuple[int, int], is_psir: bool
+) -> Scan:
     """Draws a scan of a field of `shape`; the short side is phase encoded."""
     phase_axis = 1 if shape[0] < shape[1] else 2
     phase, read = random.uniform(0.55, 0.80), random.uniform(0.75, 1.0)
@@ -75,14 +80,14 @@ def acquire(
     return _blank(grey, scan)
 
 
-def _frequencies(shape, axis):
+def _frequencies(shape: Shape, axis: int) -> np.ndarray:
     """Frequencies along `axis` as shares of the Nyquist frequency, in FFT order."""
     places = [1, 1, 1]
     places[axis] = -1
     return (2 * np.fft.fftfreq(shape[axis])).astype(np.float32).reshape(places)
 
 
-def _window(shape, scan):
+def _window(shape: Shape, scan: Scan) -> np.ndarray:
     """Acquired part of k-space, with the scanner's filter towards its edge."""
     window = np.ones((1, 1, 1), np.float32)
     for axis, share in zip(AXES, scan.acquired, strict=True):
@@ -92,7 +97,7 @@ def _window(shape, scan):
     return window
 
 
-def _noise(random, shape, scan):
+def _noise(random: np.random.Generator, shape: Shape, scan: Scan) -> np.ndarray:
     """Complex noise in the image, white over the acquired part of k-space."""
     parts = random.standard_normal((2, *shape), dtype=np.float32)
     spectrum = scipy.fft.fft2(parts[0] + 1j * parts[1], axes=AXES, overwrite_x=True)
@@ -101,18 +106,22 @@ def _noise(random, shape, scan):
     return noise * (scan.noise / np.sqrt(np.mean(window**2)))
 
 
-def _ghost_modulation(random, shape, scan):
-    """Breathing between the lines: each slice's own modulation (S, H or 1, W or 1)."""
+def _ghost_modulation(
+    random: np.random.Generator, shape: Shape, scan: Scan
+) -> np.ndarray:
+    """Breathing between the lines, of each slice's own: (S, H, 1) or (S, 1, W)."""
     lines = np.arange(shape[scan.phase_axis])
     places = [1, 1, 1]
     places[scan.phase_axis] = -1
     depth = scan.ghost * random.uniform(0, 1, (shape[0], 1, 1))
     start = random.uniform(0, 2 * np.pi, (shape[0], 1, 1))
     breath = 2 * np.pi * lines.reshape(places) / scan.ghost_period
-    return (1 + depth * np.exp(1j * np.sin(breath + start)) - depth).astype(np.complex64)
+    moved = np.exp(1j * np.sin(breath + start))
+    return (1 - depth + depth * moved).astype(np.complex64)
 
 
-def _blank(grey, scan):
+def _blank(grey: np.ndarray, scan: Scan) -> np.ndarray:
+    """Borders without data are 0, also where no signal is not."""
     rows, columns = grey.shape[1:]
     top, bottom, left, right = scan.blank
     grey[:, : int(top * rows)] = 0

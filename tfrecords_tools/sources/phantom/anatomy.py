@@ -1,10 +1,9 @@
 """The left ventricle as smooth functions of angle and height.
 
 Everything is measured in a short-axis plane z mm below the mitral ring: from the centre
-of the ventricle the wall runs, at each angle, from the endocardium outward over the wall
-thickness. Angles are radians, counter-clockwise as the image is seen, 0 to the right. A
-slice needs these functions on one turn only, so they are tabulated (plane, angle) and
-looked up.
+of the ventricle the wall runs, at each angle, from the endocardium outward over the
+wall thickness. Angles are radians, counter-clockwise as the image is seen, 0 to the
+right.
 """
 
 import dataclasses
@@ -46,17 +45,30 @@ def draw_ripple(
     amplitudes = random.standard_normal(len(order)) / np.sqrt(order)
     amplitudes *= math.sqrt(2) / np.linalg.norm(amplitudes)
     phases = random.uniform(0, TURN, len(order))
-    return Ripple(order, amplitudes, phases, twist_per_mm * random.normal(size=len(order)))
+    return Ripple(
+        order, amplitudes, phases, twist_per_mm * random.normal(size=len(order))
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Papillary:
-    """A papillary muscle: a cylinder of the cavity, labelled as blood pool."""
+    """A papillary muscle: lies in the cavity, labelled as blood pool.
+
+    Args:
+        angle: direction from the centre.
+        share_of_radius: its place between centre (0) and endocardium (1).
+        radius_mm: half of its width at the root.
+        top_mm: height below the mitral ring where it begins.
+        stretch: its length along the radius, in widths.
+        density: share of muscle in it; blood runs between its strands.
+    """
 
     angle: float
     share_of_radius: float
     radius_mm: float
     top_mm: float
+    stretch: float
+    density: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,10 +146,12 @@ def _draw_papillaries(
     offsets = [-2.3, 2.0] + ([2.6] if random.random() < 0.5 else [])
     return tuple(
         Papillary(
-            angle=septum_angle + offset + random.normal(0, 0.15),
-            share_of_radius=random.uniform(0.76, 0.90),
-            radius_mm=cavity_radius_mm * random.uniform(0.11, 0.20),
-            top_mm=random.uniform(12.0, 26.0),
+            angle=septum_angle + offset + random.normal(0, 0.25),
+            share_of_radius=random.uniform(0.72, 0.93),
+            radius_mm=cavity_radius_mm * random.uniform(0.08, 0.18),
+            top_mm=random.uniform(10.0, 32.0),
+            stretch=random.uniform(0.8, 1.5),
+            density=random.uniform(0.45, 0.9),
         )
         for offset in offsets
     )

@@ -1,6 +1,7 @@
-"""The cohort: which patient has what, and the study that a scanner would deliver."""
+"""The cohort: who has which heart, the study a scanner would deliver, and the truth."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,15 +9,21 @@ import numpy as np
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.labels import TASKS, Tissue
 from tfrecords_tools.pseudonyms import PUBLIC_KEY, pseudonym
-from tfrecords_tools.sources.phantom import acquisition, anatomy, scars, torso, wall
-from tfrecords_tools.sources.phantom import signal as contrast
-from tfrecords_tools.sources.phantom import stack as stacks
+from tfrecords_tools.sources.phantom import torso as body
+from tfrecords_tools.sources.phantom.acquisition import acquire, draw_scan
+from tfrecords_tools.sources.phantom.anatomy import Ventricle, draw_ventricle
+from tfrecords_tools.sources.phantom.organs import Canvas, paint_surroundings
+from tfrecords_tools.sources.phantom.rendering import paint_ventricle
+from tfrecords_tools.sources.phantom.scars import Scar, draw_scars
+from tfrecords_tools.sources.phantom.signal import draw_contrast
+from tfrecords_tools.sources.phantom.stack import Stack, draw_stack
+from tfrecords_tools.sources.phantom.wall import areas_mm2, label_map
 from tfrecords_tools.study import Study
 
 SOURCE = "phantom"
 
-DENSITY_G_PER_ML = 1.05
-"""Density of myocardium, as CMR mass reporting has it."""
+MYOCARDIAL_DENSITY_G_PER_ML = 1.05
+"""Density of myocardium, as mass is reported in cardiac MR."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +32,10 @@ class PhantomConfig:
 
     Args:
         patients: how many; a cohort of 60 begins with the cohort of 10.
-        seed: which cohort; patient i depends on (seed, i) and nothing else.
+        seed: which cohort; patient i depends on (seed, i) and on nothing else.
+
+    Raises:
+        RefusedError: if there would be no patient, or the seed is negative.
     """
 
     patients: int = 60
@@ -35,72 +45,116 @@ class PhantomConfig:
         for name, least in (("patients", 1), ("seed", 0)):
             value = getattr(self, name)
             if value < least:
-                raise RefusedError(name, "CONFIG", f"expected {least} or more, got {value}")
+                reason = f"expected {least} or more, got {value}"
+                raise RefusedError(name, "CONFIG", reason)
 
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    mass_g: float
+    """What is known of a patient without any pixel.
+
+    Areas of the continuous anatomy in the slices' middle planes, times slice spacing
+    and density: what an observer with endlessly fine pixels would report from this
+    stack. It is not the mass of the whole heart between the slices.
+
+    Attributes:
+        myocardium_g: mass of the wall, scar and MVO included.
+        scar_g: mass of the scar, MVO included.
+        mvo_g: mass of the no-reflow core.
+    """
+
+    myocardium_g: float
     scar_g: float
     mvo_g: float
 
     @property
     def burden_percent(self) -> float:
-        return 100 * self.scar_g / self.mass_g
+        """Scar mass as a share of the myocardium's mass."""
+        return 100 * self.scar_g / self.myocardium_g
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Patient:
-    ventricle: anatomy.Ventricle
-    scars: tuple[scars.Scar, ...]
-    stack: stacks.Stack
-
-
-def _streams(seed, index):
-    return [np.random.default_rng(s) for s in np.random.SeedSequence((seed, index)).spawn(6)]
-
-
-def has_scar(seed: int, index: int) -> bool:
-    third = np.random.default_rng((seed, index // 3, 3)).integers(3)
-    return index % 3 != third
-
-
-def patient(seed, index):
-    heart, scar, place = _streams(seed, index)[:3]
-    angle = place.uniform(1.65, 3.2)
-    septum = np.pi + 0.45 * (angle - 2.4) + place.normal(0, 0.14)
-    ventricle = anatomy.draw_ventricle(heart, septum, has_scar(seed, index))
-    found = ()
-    if has_scar(seed, index):
-        found = scars.draw_scars(scar, septum, ventricle.cavity_length_mm)
-    return Patient(ventricle, found, stacks.draw_stack(place, ventricle, angle))
-
-
-def study(seed, index):
-    who = patient(seed, index)
-    body_r, scan_r, noise_r = _streams(seed, index)[3:]
-    con = contrast.draw_contrast(scan_r)
-    body = torso.draw_torso(body_r, who.ventricle)
-    sig = torso.paint_torso(body_r, body, who.ventricle, who.stack, con.signal)
-    fine, coarse = torso.textures(body_r, sig.shape)
-    trab = 0.7*fine+0.7*coarse
-    value, cover, (r, c) = wall.signal_layer(who.ventricle, who.scars, trab, who.stack, con.signal, wall.Sampling())
-    sig[:, r, c] += cover * (value - sig[:, r, c])
-    sig *= torso.unevenness(body_r, sig.shape)
-    sens = torso.coil_sensitivity(body, who.stack, scan_r.uniform(50, 110), scan_r.normal(0, 40))
-    scan = acquisition.draw_scan(scan_r, who.stack.shape, con.is_psir)
-    px = acquisition.acquire(noise_r, sig * sens / con.signal["blood"], scan, con.is_psir)
-    lab = wall.label_map(who.ventricle, who.scars, who.stack)
-    key = pseudonym(f"phantom-{seed}-{index}", PUBLIC_KEY)
-    return Study(key, key, SOURCE, px, lab, (frozenset(TASKS),) * len(px), who.stack.affine)
+class _Patient:
+    ventricle: Ventricle
+    scars: tuple[Scar, ...]
+    stack: Stack
 
 
 def studies(config: PhantomConfig) -> Iterator[Study]:
+    """The studies of a cohort, in order of the patient's number."""
     for index in range(config.patients):
-        yield study(config.seed, index)
+        yield _study(config.seed, index)
 
 
 def truth(seed: int, index: int) -> Truth:
-    who = patient(seed, index)
-    a = {k: v.sum() * who.stack.slice_spacing_mm / 1000 * DENSITY_G_PER_ML for k, v in wall.areas_mm2(who.ventricle, who.scars, who.stack.z_mm).items()}
-    return Truth(sum(a.values()), a[Tissue.SCAR] + a[Tissue.MVO], a[Tissue.MVO])
+    """The truth of patient `index` of the cohort `seed`."""
+    patient = _draw_patient(seed, index)
+    areas = areas_mm2(patient.ventricle, patient.scars, patient.stack.z_mm)
+    g_per_mm2 = patient.stack.slice_spacing_mm / 1000 * MYOCARDIAL_DENSITY_G_PER_ML
+    mass_g = {tissue: float(area.sum() * g_per_mm2) for tissue, area in areas.items()}
+    scar_g = mass_g[Tissue.SCAR] + mass_g[Tissue.MVO]
+    myocardium_g = mass_g[Tissue.HEALTHY_MYOCARDIUM] + scar_g
+    return Truth(myocardium_g, scar_g, mass_g[Tissue.MVO])
+
+
+def _streams(seed: int, index: int) -> list[np.random.Generator]:
+    """Six sources of chance, so that one part may change and leave the others."""
+    spawned = np.random.SeedSequence((seed, index)).spawn(6)
+    return [np.random.default_rng(sequence) for sequence in spawned]
+
+
+def _has_scar(seed: int, index: int) -> bool:
+    """False for one patient, drawn by chance, of every three in a row."""
+    healthy = np.random.default_rng((seed, index // 3, 3)).integers(3)
+    return bool(index % 3 != healthy)
+
+
+def _draw_patient(seed: int, index: int) -> _Patient:
+    heart, scarring, place, *_ = _streams(seed, index)
+    anterior_angle = place.uniform(1.65, 3.2)
+    septum_angle = math.pi + 0.45 * (anterior_angle - 2.4) + place.normal(0, 0.14)
+    ill = _has_scar(seed, index)
+    ventricle = draw_ventricle(heart, septum_angle, ill)
+    length_mm = ventricle.cavity_length_mm
+    scars = draw_scars(scarring, septum_angle, length_mm) if ill else ()
+    return _Patient(ventricle, scars, draw_stack(place, ventricle, anterior_angle))
+
+
+def _study(seed: int, index: int) -> Study:
+    patient = _draw_patient(seed, index)
+    pixels = _scan(patient, *_streams(seed, index)[3:])
+    key = pseudonym(f"{SOURCE}-{seed}-{index}", PUBLIC_KEY)
+    return Study(
+        patient_key=key,
+        study_key=key,
+        source=SOURCE,
+        pixels=pixels,
+        label_map=label_map(patient.ventricle, patient.scars, patient.stack),
+        labelled=(frozenset(TASKS),) * len(pixels),
+        affine=patient.stack.affine,
+    )
+
+
+def _scan(
+    patient: _Patient,
+    tissue: np.random.Generator,
+    scanner: np.random.Generator,
+    noise: np.random.Generator,
+) -> np.ndarray:
+    """The images (S, H, W) of a patient."""
+    ventricle, stack = patient.ventricle, patient.stack
+    contrast = draw_contrast(scanner)
+    torso = body.draw_torso(tissue, ventricle)
+    shape = (len(stack.z_mm), *stack.shape)
+    fine, coarse = body.textures(tissue, shape)
+    image = np.zeros(shape, np.float32)
+    canvas = Canvas(image, stack.pixel_mm, contrast.signal, fine, coarse)
+    paint_surroundings(canvas, torso, ventricle, stack)
+    trabeculae = 0.7 * (fine + coarse)
+    signal = contrast.signal
+    paint_ventricle(image, ventricle, patient.scars, stack, signal, trabeculae)
+    image *= body.unevenness(tissue, body.textures(tissue, shape)[0])
+    depth_mm, along_mm = scanner.uniform(55, 120), scanner.normal(0, 40)
+    image *= body.coil_sensitivity(torso, stack, depth_mm, along_mm)
+    scan = draw_scan(scanner, stack.shape, contrast.is_psir)
+    return acquire(noise, image / signal["blood"], scan, contrast.is_psir)

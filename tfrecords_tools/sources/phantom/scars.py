@@ -24,6 +24,9 @@ Counter-clockwise from the septum lies the inferior wall: as seen from the apex 
 runs anterior, septal, inferior, lateral (AHA 17 segments, Cerqueira 2002).
 """
 
+PATTERNS = {"ischaemic": 0.78, "mid_wall": 0.13, "epicardial": 0.09}
+"""How often each pattern is drawn among patients with scar."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Scar:
@@ -77,7 +80,9 @@ class Scar:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Depths where the no-reflow core begins and ends, within `interval`."""
         bump = np.clip((self.bump(angle, z_mm) - 0.35) / 0.65, 0.0, 1.0)
-        end = 0.14 + self.mvo * np.sqrt(bump) * (1 + 0.15 * self.border(3 * angle, z_mm))
+        end = 0.14 + self.mvo * np.sqrt(bump) * (
+            1 + 0.15 * self.border(3 * angle, z_mm)
+        )
         _, scar_end = self.interval(angle, z_mm)
         end = np.minimum(end, scar_end - 0.12)
         return np.full_like(end, 0.10), np.where((bump > 0) & (self.mvo > 0), end, -1.0)
@@ -97,8 +102,8 @@ def wall_thickness_mm(
 def draw_scars(
     random: np.random.Generator, septum_angle: float, cavity_length_mm: float
 ) -> tuple[Scar, ...]:
-    """Draws the scars of a patient who has some: one pattern, sometimes two infarcts."""
-    pattern = random.choice(["ischaemic", "mid_wall", "epicardial"], p=[0.78, 0.13, 0.09])
+    """Draws the scars of a patient with scar: one pattern, sometimes two infarcts."""
+    pattern = str(random.choice([*PATTERNS], p=[*PATTERNS.values()]))
     if pattern != "ischaemic":
         return (_draw_non_ischaemic(random, pattern, septum_angle, cavity_length_mm),)
     count = 2 if random.random() < 0.15 else 1
@@ -118,7 +123,7 @@ def _draw_infarct(
     return Scar(
         pattern="ischaemic",
         angle=septum_angle + angle + random.normal(0, 0.2),
-        half_angle=math.radians(random.uniform(52.0, 78.0)) * size,
+        half_angle=math.radians(random.uniform(56.0, 86.0)) * size,
         centre_mm=length_mm * (height + random.normal(0, 0.06)),
         half_height_mm=length_mm * extent * random.uniform(0.6, 0.9) * size,
         reach=reach,

@@ -36,6 +36,39 @@ class Stack:
     anterior_angle: float
     affine: np.ndarray
 
+    def places_mm(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places x (to the right) and y (up) of the pixels from the centre.
+
+        Returns:
+            two (S, H, W) float32 arrays, read-only.
+        """
+        rows, columns = (np.arange(n, dtype=np.float32) for n in self.shape)
+        centre = self.centre.astype(np.float32)[:, :, None, None]
+        x = (columns - centre[:, 1]) * np.float32(self.pixel_mm)
+        y = (centre[:, 0] - rows[:, None]) * np.float32(self.pixel_mm)
+        shape = (len(self.z_mm), *self.shape)
+        return np.broadcast_to(x, shape), np.broadcast_to(y, shape)
+
+    def window(self, reach_mm: float) -> tuple[slice, slice]:
+        """Rows and columns within `reach_mm` of the centre of some slice."""
+        reach = reach_mm / self.pixel_mm
+        low = np.maximum(np.floor(self.centre.min(axis=0) - reach), 0).astype(int)
+        high = np.ceil(self.centre.max(axis=0) + reach).astype(int) + 1
+        return slice(low[0], high[0]), slice(low[1], high[1])
+
+    def body_axes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places along the body: forward to the chest wall, upward to the head.
+
+        The apex lies forward and low, so the body moves back as the slices go there.
+
+        Returns:
+            two (S, H, W) float32 arrays of mm from the ventricle's centre.
+        """
+        x, y = self.places_mm()
+        z = self.z_mm.astype(np.float32)[:, None, None]
+        cosine, sine = math.cos(self.anterior_angle), math.sin(self.anterior_angle)
+        return cosine * x + sine * y + 0.30 * z, sine * x - cosine * y - 0.22 * z
+
 
 def draw_stack(
     random: np.random.Generator, ventricle: Ventricle, anterior_angle: float
@@ -64,8 +97,8 @@ def draw_stack(
 def _draw_shape(
     random: np.random.Generator, pixel_mm: float, upright: bool
 ) -> tuple[int, int]:
-    """A field of 300-400 mm, shorter across the phase encoding direction."""
-    long = int(np.clip(random.uniform(300, 400) / pixel_mm, 190, 288))
+    """A field of 280-370 mm, shorter across the phase encoding direction."""
+    long = int(np.clip(random.uniform(280, 370) / pixel_mm, 190, 288))
     short = int(np.clip(long * random.uniform(0.60, 1.0), 150, 256))
     long, short = long // 2 * 2, short // 2 * 2
     return (long, short) if upright else (short, long)
