@@ -19,7 +19,9 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     parser = make_parser("jdl_keras.evaluate", "Measures a trained run on a split.")
     parser.add_argument("run", type=Path, help="folder that train wrote")
     parser.add_argument("--split", default="test", help="train, validation or test")
-    parser.add_argument("--records", type=Path, help="record set other than the run's")
+    parser.add_argument(
+        "--records", type=Path | None, help="record set other than the run's"
+    )
     arguments = parse(parser, argv)
 
     load_tensorflow()

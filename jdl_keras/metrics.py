@@ -10,10 +10,10 @@ from jdl_keras.losses import SPACE
 class PatientDice(keras.metrics.Metric):
     """Mean over patients of the Dice of all their slices, on the network's grid.
 
-    Counts are summed per patient over batches and replicas, so that the value depends
-    on neither. Patients without the structure in their reference do not enter the
-    mean; a patient whose structure is missed counts 0. Without any such patient the
-    value is 0.
+    Counts are summed per patient over batches, so that the value does not depend on
+    how slices are batched. Patients without the structure in their reference do not
+    enter the mean; a patient whose structure is missed counts 0. Without any such
+    patient the value is 0.
 
     Args:
         patients: number of patients.
@@ -29,14 +29,14 @@ class PatientDice(keras.metrics.Metric):
             (patients, 3), initializer="zeros", name="counts"
         )
 
-    def update_state(
+    def count(
         self,
         reference: KerasTensor,
         probability: KerasTensor,
         patient: KerasTensor,
         labelled: KerasTensor,
-    ) -> None:
-        """Adds slices.
+    ) -> KerasTensor:
+        """Pixels of intersection, reference and prediction, (patients, 3).
 
         Args:
             reference: (B, H, W, 1), 0 or 1.
@@ -52,7 +52,15 @@ class PatientDice(keras.metrics.Metric):
         ]
         per_sample = ops.stack(sums, axis=-1) * labelled[:, None]  # (B, 3)
         owner = ops.one_hot(patient, self.patients)  # (B, patients)
-        self.counts.assign_add(ops.matmul(ops.transpose(owner), per_sample))
+        return ops.matmul(ops.transpose(owner), per_sample)
+
+    def add(self, counts: KerasTensor) -> None:
+        """Adds what `count` returned, summed over replicas where there are several."""
+        self.counts.assign_add(counts)
+
+    def update_state(self, *args: KerasTensor, **kwargs: KerasTensor) -> None:
+        """Adds slices; the arguments are those of `count`."""
+        self.add(self.count(*args, **kwargs))
 
     def result(self) -> KerasTensor:
         """Mean Dice of the patients with a reference, in [0, 1]."""

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,16 +75,28 @@ class RunFolder:
         Raises:
             RefusedError: if `model.keras` is missing or not what was written.
         """
+        import keras
+
         from jdl_keras.models.methods import build_network
 
         if not self.model.is_file() or not self.model_checksum.is_file():
             reason = "no trained network yet; finish the training of this run"
             raise RefusedError(self.model, "NOT_A_FILE", reason)
-        if files.sha256(self.model) != self.model_checksum.read_text().split()[0]:
+        checksum = self.model_checksum.read_bytes().partition(b" ")[0]
+        if files.sha256(self.model).encode() != checksum:
             reason = "its checksum is not that of model.keras.sha256; train again"
             raise RefusedError(self.model, "CORRUPT", reason)
+        # Whatever it was trained in, so that all commands find the same masks.
+        keras.config.set_dtype_policy("float32")
         network = build_network(self.load_config())
-        network.load_weights(self.model)
+        try:
+            with warnings.catch_warnings():
+                # Keras only warns where it leaves a layer with random weights.
+                warnings.simplefilter("error", UserWarning)
+                network.load_weights(self.model)
+        except (ValueError, UserWarning):
+            reason = "not the network of config.yaml, which has been changed"
+            raise RefusedError(self.model, "SHAPE_MISMATCH", reason) from None
         return network
 
 

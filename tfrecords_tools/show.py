@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tfrecords_tools.errors import run_command
 from tfrecords_tools.labels import SCAR, region_mask
@@ -38,8 +38,10 @@ def _parser() -> "ArgumentParser":
 
     parser = make_parser("tfrecords_tools.show", "Shows what a record set holds.")
     parser.add_argument("records", type=Path, help="folder of the record set")
-    parser.add_argument("--split", choices=SPLITS, help="only this split")
-    parser.add_argument("--png", type=Path, help="folder for one picture a study")
+    split = Literal[SPLITS] | None
+    parser.add_argument("--split", type=split, help="only this split")
+    png = "folder for one picture a study"
+    parser.add_argument("--png", type=Path | None, help=png)
     return parser
 
 

@@ -57,11 +57,12 @@ def convolve(x: KerasTensor, channels: int, norm: str, name: str) -> KerasTensor
         channels, 3, padding="same", use_bias=False, name=f"{name}_conv"
     )(x)
     if norm == "batch":
-        # Synchronised, so that a batch split over replicas has the same statistics.
+        # Synchronised, so that a batch split over replicas has the same statistics;
+        # Keras has that, and we have replicas, on TensorFlow only.
         x = keras.layers.BatchNormalization(
             epsilon=BATCH_NORM_EPSILON,
             momentum=BATCH_NORM_MOMENTUM,
-            synchronized=True,
+            synchronized=keras.config.backend() == "tensorflow",
             name=f"{name}_bn",
         )(x)
     else:

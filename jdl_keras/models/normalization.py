@@ -16,6 +16,7 @@ class StandardizedConv2D(keras.layers.Conv2D):
 
     def convolution_op(self, inputs: KerasTensor, kernel: KerasTensor) -> KerasTensor:
         """Convolves (B, H, W, C) with the standardised kernel."""
+        kernel = ops.convert_to_tensor(kernel)  # JAX takes no variable here
         mean, variance = ops.moments(kernel, axes=(0, 1, 2), keepdims=True)
         scale = ops.rsqrt(variance + WEIGHT_STANDARDISATION_EPSILON)
         return super().convolution_op(inputs, (kernel - mean) * scale)
@@ -34,18 +35,17 @@ class GroupNormalization(keras.layers.GroupNormalization):
         channels, groups = inputs.shape[-1], self.groups
         x = ops.cast(inputs, "float32")
 
-        def group_mean(per_channel: KerasTensor) -> KerasTensor:
-            grouped = ops.reshape(per_channel, (-1, groups, channels // groups))
-            return ops.mean(grouped, axis=-1, keepdims=True)  # (B, groups, 1)
+        def grouped(per_channel: KerasTensor) -> KerasTensor:
+            return ops.reshape(per_channel, (-1, groups, channels // groups))
 
         # Squared deviations, not mean squares: those lose digits where |mean| >> sd.
         channel_mean, channel_variance = ops.moments(x, axes=(1, 2))  # (B, C)
-        mean = group_mean(channel_mean)
-        spread = group_mean(ops.square(channel_mean)) - ops.square(mean)
-        variance = group_mean(channel_variance) + ops.maximum(spread, 0.0)
+        means = grouped(channel_mean)
+        mean = ops.mean(means, axis=-1, keepdims=True)  # (B, groups, 1)
+        squares = grouped(channel_variance) + ops.square(means - mean)
+        variance = ops.mean(squares, axis=-1, keepdims=True)
 
-        gamma = ops.reshape(self.gamma, (1, groups, channels // groups))
-        beta = ops.reshape(self.beta, (1, groups, channels // groups))
+        gamma, beta = grouped(self.gamma), grouped(self.beta)
         scale = gamma * ops.rsqrt(variance + self.epsilon)
         shift = beta - mean * scale
         scale, shift = (ops.reshape(t, (-1, 1, 1, channels)) for t in (scale, shift))

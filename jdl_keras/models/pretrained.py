@@ -1,7 +1,6 @@
 """Weights of the published `R50+ViT-B_16.npz` (and of a decoder, where present)."""
 
 import re
-import zipfile
 from pathlib import Path
 
 import keras
@@ -68,11 +67,11 @@ def resize_position_embedding(rows: np.ndarray, grid: tuple[int, int]) -> np.nda
 
 def _open(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: np.float32(archive[name]) for name in archive.files}
     except FileNotFoundError as error:
         raise RefusedError(path, "NOT_A_FILE", "no such weight file") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except Exception as error:  # a damaged archive fails in a dozen ways
         way_out = "a complete R50+ViT-B_16.npz is needed (model.pretrained)"
         raise RefusedError(path, "CORRUPT", f"not a readable npz; {way_out}") from error
 
@@ -95,8 +94,7 @@ def _fit(
 def load_npz(network: keras.Model, path: str | Path) -> list[str]:
     """Loads the weights of an npz file into a TransUNet; all of them, or none.
 
-    A file without a decoder, as published, leaves the decoder and the head untouched;
-    so does a head of another number of classes.
+    A file without a decoder, as published, leaves the decoder and the head untouched.
 
     Args:
         network: what `build_transunet` returned.

@@ -139,7 +139,7 @@ class Panels(keras.callbacks.Callback):
     Args:
         log_dir: folder of the event files.
         batches: validation batches; the slices with most scar are shown.
-        every: epochs between two looks.
+        every: epochs between two looks; the last epoch is always shown.
         count: slices shown.
     """
 
@@ -155,7 +155,7 @@ class Panels(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Draws the panels of this epoch."""
-        if (epoch + 1) % self.every:
+        if (epoch + 1) % self.every and epoch + 1 < self.params["epochs"]:
             return
         images = tf.stack([sample["image"] for sample in self.samples])
         predictions = self.model.network(images, training=False)

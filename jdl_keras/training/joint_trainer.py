@@ -244,15 +244,23 @@ class JointTrainer(keras.Model):
         batch = never_empty(batch)
         probabilities = self.network(batch["image"], training=False)
         task_sums = self._task_sums(batch, probabilities)
-        for task in self.tasks:
-            mean = tf.math.divide_no_nan(task_sums[task], size)
-            self.means[f"{task}_loss"].update_state(mean, size)
-            self.dice[task].update_state(
+        counts = {
+            task: dice.count(
                 batch[task],
                 probabilities[task],
                 batch["patient"],
                 batch["labelled"][task],
             )
+            for task, dice in self.dice.items()
+        }
+        # Keras reports the mean over replicas of what each of them has counted.
+        replica = tf.distribute.get_replica_context()
+        size, task_sums, counts = replica.all_reduce(
+            tf.distribute.ReduceOp.SUM, (size, task_sums, counts)
+        )
+        for task in self.tasks:
+            self.means[f"{task}_loss"].update_state(task_sums[task] / size, size)
+            self.dice[task].add(counts[task])
         losses = [self.means[f"{task}_loss"] for task in self.tasks]
         return self._results([*losses, *self.dice.values()])
 

@@ -19,7 +19,7 @@ from jdl_keras.training.strategy import make_strategy
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.record_set import RecordSet
 
-FREE_KEYS = ("records", "run_dir", "evaluation")
+FREE_KEYS = ("records", "run_dir", "evaluation.split", "evaluation.figures")
 """Settings that may change when a run continues."""
 
 
@@ -38,6 +38,9 @@ def train(config: Config, record_set: RecordSet, folder: RunFolder) -> TrainingS
         if not totals[split]["with_scar"]:
             reason = f"the {split} split has no patient with scar; build a larger set"
             raise RefusedError(record_set.folder, "SPLIT", reason)
+    if not totals[config.evaluation.split]["patients"]:
+        reason = f"the {config.evaluation.split} split has no patients to measure"
+        raise RefusedError(record_set.folder, "SPLIT", reason)
     # Not 0: only then does tf.data's shuffle take a tensor as its own seed.
     keras.utils.set_random_seed(config.seed + 1)
     tf.config.experimental.enable_op_determinism()
@@ -58,13 +61,11 @@ def fingerprint(config: Config, record_set: RecordSet) -> dict:
     """What decides the bits of a run, as flat keys."""
     flat: dict = {"record set": record_set.sha256, **versions()}
     for key, value in plain(config).items():
-        if key in FREE_KEYS:
-            continue
         if isinstance(value, dict):
             flat |= {f"{key}.{name}": item for name, item in value.items()}
         else:
             flat[key] = value
-    return flat
+    return {key: value for key, value in flat.items() if key not in FREE_KEYS}
 
 
 def _make_trainer(config: Config, patients: int, steps: int) -> JointTrainer:

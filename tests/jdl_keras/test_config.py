@@ -11,6 +11,8 @@ from jdl_keras.config import RULES, Config, GridConfig, TrainingConfig, check
 from jdl_keras.config_file import parse_config, plain, read_config, write_config
 from tfrecords_tools.errors import REFUSED, RefusedError
 
+BATCH_SIZE = TrainingConfig().batch_size
+
 IMPOSSIBLE = {
     # key: a value of the right type, and words of the way out
     "seed": ("-1", "0 to 2147483646"),
@@ -33,7 +35,10 @@ IMPOSSIBLE = {
     "optimizer.clip_norm": ("-1", "0 or more"),
     "training.epochs": ("0", "1 to"),
     "training.batch_size": ("-4", "1 to"),
-    "training.micro_batches": ("3", "a divisor of training.batch_size (8)"),
+    "training.micro_batches": (
+        str(BATCH_SIZE + 1),
+        f"a divisor of training.batch_size ({BATCH_SIZE})",
+    ),
     "training.patience": ("-1", "0 or more"),
     "evaluation.threshold": ("1", "0 < t < 1"),
 }
@@ -189,7 +194,7 @@ def test_override_wins_over_the_file_and_the_file_over_the_default(tmp_path):
     ("argv", "outcome", "words"),
     [
         (["--help"], 0, "--training.batch_size"),
-        (["--print_config"], 0, "batch_size: 8"),
+        (["--print_config"], 0, f"batch_size: {BATCH_SIZE}"),
         (["--training.epochs", "0"], REFUSED, "training.epochs"),
     ],
 )

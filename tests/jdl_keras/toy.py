@@ -16,9 +16,9 @@ from jdl_keras.models.cascaded_upsampler import convolve
 from jdl_keras.models.message_passing import pass_message
 
 
-def build_toy(_preset, image_size, dropout=0.0, norm="batch"):
+def build_toy(_preset, image_size, dropout=0.0, norm="batch", channels=8):
     myocardium_network, scar_network = (
-        _network(f"{task}_network", image_size, dropout, norm)
+        _network(f"{task}_network", image_size, dropout, norm, channels)
         for task in ("myocardium", "scar")
     )
     image = keras.Input((*image_size, 1), name="image")
@@ -28,11 +28,11 @@ def build_toy(_preset, image_size, dropout=0.0, norm="batch"):
     return keras.Model(image, {"myocardium": myocardium, "scar": scar}, name="toy")
 
 
-def _network(name, image_size, dropout, norm):
+def _network(name, image_size, dropout, norm, channels):
     image = keras.Input((*image_size, 1))
-    x = convolve(image, 8, norm, "first")
+    x = convolve(image, channels, norm, "first")
     x = keras.layers.Dropout(dropout)(x)
-    x = convolve(x, 8, norm, "second")
+    x = convolve(x, channels, norm, "second")
     logits = keras.layers.Conv2D(2, 3, padding="same", dtype="float32", name="head")(x)
     return keras.Model(image, logits, name=name)
 

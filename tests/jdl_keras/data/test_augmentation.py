@@ -3,6 +3,7 @@
 An affine maps output to input, in millimetres (x, y, 1) around the centre.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -38,7 +39,8 @@ def drawn(monkeypatch):
 
 
 def affine(**ranges):
-    return random_affine(SEEDS[0], AugmentationConfig(**ranges)).numpy()
+    """The affine of these ranges alone."""
+    return random_affine(SEEDS[0], dataclasses.replace(NOTHING, **ranges)).numpy()
 
 
 def test_rotation_of_90_degrees(drawn):
@@ -93,7 +95,9 @@ def test_ranges_of_nothing_give_the_identity():
 
 
 def test_values_fill_their_ranges_and_stay_in_them():
-    config = AugmentationConfig(shear_degrees=0.0)
+    config = dataclasses.replace(
+        NOTHING, scale=(0.8, 1.25), rotation_degrees=180.0, translation_mm=10.0
+    )
     matrices = np.stack([random_affine(seed, config) for seed in SEEDS])
     # A rotation leaves the determinant, so it is the squared inverse magnification.
     scales = np.linalg.det(matrices[:, :2, :2]) ** -0.5

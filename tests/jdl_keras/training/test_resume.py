@@ -71,10 +71,11 @@ class Interrupter:
         return found
 
     def wait_for_new(self, process, listed):
-        """Polls without a pause: a checkpoint is written in milliseconds."""
+        """Polls often: a checkpoint is written in milliseconds."""
         before = listed()
         while not listed() - before:
             assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.0005)
 
     def after_an_epoch(self, process):
         self.wait_for_new(process, lambda: set(self.checkpoints.glob("epoch-*")))

@@ -38,7 +38,7 @@ class PhantomConfig:
         RefusedError: if there would be no patient, or the seed is negative.
     """
 
-    patients: int = 60
+    patients: int = 120
     seed: int = 0
 
     def __post_init__(self):
