@@ -53,7 +53,8 @@ class LossConfig:
         myocardium_weight: lambda of the paper.
         dice_weight: w of the paper.
         smoothing: epsilon of the paper, in pixels.
-        dice_over: `sample`, or `batch` (not the same on another number of replicas).
+        dice_over: `batch` sums pixels over the batch of all replicas before the ratio
+            is taken; `sample` takes a ratio per sample.
         l2_myocardium: beta of the myocardium network.
         l2_scar: beta of the scar network.
     """
@@ -61,7 +62,7 @@ class LossConfig:
     myocardium_weight: float = 1.02
     dice_weight: float = 1.0
     smoothing: float = 1e-6
-    dice_over: Literal["sample", "batch"] = "sample"
+    dice_over: Literal["batch", "sample"] = "batch"
     l2_myocardium: float = 5.58e-6
     l2_scar: float = 5.58e-6
 
@@ -97,7 +98,7 @@ class OptimizerConfig:
         clip_norm: largest norm of the gradients of all weights together; 0 for none.
     """
 
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2e-3
     schedule: Literal["constant", "cosine"] = "cosine"
     clip_norm: float = 1.0
 
@@ -118,8 +119,8 @@ class TrainingConfig:
         cache: keep the slices of the training split in memory.
     """
 
-    epochs: int = 12
-    batch_size: int = 4
+    epochs: int = 11
+    batch_size: int = 8
     micro_batches: int = 1
     patience: int = 0
     mixed_precision: Literal["float32", "mixed_bfloat16"] = "float32"

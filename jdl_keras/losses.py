@@ -1,12 +1,12 @@
 """Cross entropy plus soft Dice of one task, one value per sample.
 
 Source: Xing et al. 2023, section 2.2. The paper prints a minus before the Dice term's
-weight w; the intended sum is meant here. Values per sample make a batch that is split
-over replicas, or into micro-batches, the same function as the whole batch.
+weight w; the intended sum is meant here. A batch that is split over replicas gives the
+same loss as the whole; split into micro-batches, it does with Dice per sample.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from keras import KerasTensor, Variable, ops
 
@@ -50,8 +50,8 @@ class SegmentationLoss:
     Attributes:
         dice_weight: w of the paper.
         smoothing: epsilon of the paper, in pixels.
-        dice_over: `sample`, or `batch`: sums run over the samples that one replica
-            sees at once, which is another function for another number of replicas.
+        dice_over: `sample`, or `batch`: pixels are summed over the whole batch before
+            the ratio is taken, so that a false alarm on a scar-free sample counts.
     """
 
     dice_weight: float = 1.0
@@ -59,21 +59,26 @@ class SegmentationLoss:
     dice_over: str = "sample"
 
     def __call__(
-        self, reference: KerasTensor, probability: KerasTensor, labelled: KerasTensor
+        self,
+        reference: KerasTensor,
+        probability: KerasTensor,
+        labelled: KerasTensor,
+        over_replicas: Callable[[list[KerasTensor]], list[KerasTensor]] = list,
     ) -> KerasTensor:
         """Loss per sample, (B,); 0 for samples without a reference.
 
         Args:
-            reference: (B, H, W, 1), 0 or 1; anything where `labelled` is 0.
+            reference: (B, H, W, 1), 0 or 1; any finite value where `labelled` is 0.
             probability: (B, H, W, 1) foreground probability.
             labelled: (B,), 1 where the sample has a reference of this task, else 0.
+            over_replicas: sums numbers over the replicas that share a batch.
         """
         sums = [
             ops.sum(volume, axis=SPACE) * labelled
             for volume in (reference * probability, reference, probability)
         ]
         if self.dice_over == "batch":
-            sums = [ops.sum(values) for values in sums]
+            sums = over_replicas([ops.sum(values) for values in sums])
         dice = dice_loss(*sums, self.smoothing)
         return labelled * (
             cross_entropy(reference, probability) + self.dice_weight * dice

@@ -57,8 +57,8 @@ def _with_phantom(config: "Config") -> "Config":
 
     if not (PHANTOM_RECORDS / "manifest.json").is_file():
         print(f"no --records given: making synthetic patients in {PHANTOM_RECORDS}")
-        if build(["phantom", str(PHANTOM_RECORDS)]):
-            raise RuntimeError("the phantom cohort could not be built")
+        if code := build(["phantom", str(PHANTOM_RECORDS)]):
+            raise SystemExit(code)  # build has said why
     return dataclasses.replace(config, records=str(PHANTOM_RECORDS))
 
 

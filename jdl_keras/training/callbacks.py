@@ -80,6 +80,8 @@ def as_csv(rows: list[dict]) -> str:
 class ProgressBar(keras.callbacks.Callback):
     """A bar with the time left, or a line an epoch where there is no terminal.
 
+    A context: however the training ends, the terminal gets its cursor back.
+
     Args:
         epochs: of the whole run.
         first_epoch: finished epochs.
@@ -103,10 +105,13 @@ class ProgressBar(keras.callbacks.Callback):
             "", total=epochs * steps, completed=first_epoch * steps, scores=""
         )
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """Starts the clock."""
+    def __enter__(self) -> "ProgressBar":
         self.start = time.monotonic()
         self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Moves the bar."""
@@ -127,10 +132,6 @@ class ProgressBar(keras.callbacks.Callback):
                 f"epoch {epoch + 1}/{self.epochs}: {scores}, {left / 60:.1f} min left"
             )
             self.console.print(line, soft_wrap=True, highlight=False)
-
-    def on_train_end(self, logs: dict | None = None) -> None:
-        """Ends the bar."""
-        self.bar.stop()
 
 
 class Panels(keras.callbacks.Callback):

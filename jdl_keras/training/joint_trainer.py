@@ -1,6 +1,7 @@
 """Trains the networks of all tasks together, on any number of replicas."""
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import keras
 import tensorflow as tf
@@ -10,6 +11,8 @@ from jdl_keras.losses import SegmentationLoss, l2
 from jdl_keras.metrics import PatientDice
 
 Batch = Mapping[str, tf.Tensor]
+Nested = TypeVar("Nested")
+"""Tensors in lists, tuples and dictionaries."""
 
 
 def never_empty(batch: Batch) -> Batch:
@@ -24,6 +27,12 @@ def never_empty(batch: Batch) -> Batch:
         return tf.pad(values, [[0, missing], *[[0, 0]] * (values.shape.rank - 1)])
 
     return tf.nest.map_structure(padded, batch)
+
+
+def over_replicas(values: Nested) -> Nested:
+    """Sums tensors over the replicas; gradients flow back to what each of them gave."""
+    replica = tf.distribute.get_replica_context()
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 class JointTrainer(keras.Model):
@@ -102,7 +111,10 @@ class JointTrainer(keras.Model):
         return {
             task: tf.reduce_sum(
                 self.task_loss(
-                    batch[task], probabilities[task], batch["labelled"][task]
+                    batch[task],
+                    probabilities[task],
+                    batch["labelled"][task],
+                    over_replicas,
                 )
             )
             for task in self.tasks
@@ -127,16 +139,14 @@ class JointTrainer(keras.Model):
         """One update from this replica's share of a batch, see `data.pipeline`."""
         averages = [tf.identity(variable) for variable in self.averages]
         gradients, task_sums = self._gradients(batch)
-        replica = tf.distribute.get_replica_context()
-        gradients, task_sums = replica.all_reduce(
-            tf.distribute.ReduceOp.SUM, (gradients, task_sums)
-        )
+        gradients, task_sums = over_replicas((gradients, task_sums))
         losses = {task: value / self.batch_size for task, value in task_sums.items()}
         loss = self._data_loss(task_sums) + self._regularization()
         norm = tf.linalg.global_norm(gradients)
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
         scale = tf.minimum(1.0, self.clip_norm / norm) if self.clip_norm else 1.0
         clipped = [gradient * scale for gradient in gradients]
+        replica = tf.distribute.get_replica_context()
         replica.merge_call(self._update_if, args=(finite, clipped))
         # The forward pass has moved the averages of batch statistics already.
         for variable, before in zip(self.averages, averages, strict=True):
@@ -254,10 +264,7 @@ class JointTrainer(keras.Model):
             for task, dice in self.dice.items()
         }
         # Keras reports the mean over replicas of what each of them has counted.
-        replica = tf.distribute.get_replica_context()
-        size, task_sums, counts = replica.all_reduce(
-            tf.distribute.ReduceOp.SUM, (size, task_sums, counts)
-        )
+        size, task_sums, counts = over_replicas((size, task_sums, counts))
         for task in self.tasks:
             self.means[f"{task}_loss"].update_state(task_sums[task] / size, size)
             self.dice[task].add(counts[task])

@@ -102,18 +102,19 @@ def _fit(
 ) -> None:
     validation = validation_batches(record_set, config)
     log_dir = str(folder.tensorboard)
-    trainer.fit(
-        training_batches(record_set, config, first_epoch=state.epoch),
-        validation_data=validation,
-        initial_epoch=state.epoch,
-        epochs=config.training.epochs,
-        steps_per_epoch=steps,
-        shuffle=False,
-        verbose=0,
-        callbacks=[
-            Keeper(folder, state, variables, config.training.patience),
-            keras.callbacks.TensorBoard(log_dir, write_graph=False),
-            Panels(log_dir, validation),
-            ProgressBar(config.training.epochs, state.epoch, steps),
-        ],
-    )
+    with ProgressBar(config.training.epochs, state.epoch, steps) as progress:
+        trainer.fit(
+            training_batches(record_set, config, first_epoch=state.epoch),
+            validation_data=validation,
+            initial_epoch=state.epoch,
+            epochs=config.training.epochs,
+            steps_per_epoch=steps,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                Keeper(folder, state, variables, config.training.patience),
+                keras.callbacks.TensorBoard(log_dir, write_graph=False),
+                Panels(log_dir, validation),
+                progress,
+            ],
+        )

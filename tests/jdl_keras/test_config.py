@@ -50,7 +50,7 @@ WRONG_TYPE = {
     "grid.spacing_mm": ("[1, 1, 1]", "2 elements"),
     "model.preset": ("huge", "'small'"),
     "model.dropout": ("often", "float"),
-    "loss.dice_over": ("epoch", "'sample', 'batch'"),
+    "loss.dice_over": ("epoch", "'batch', 'sample'"),
     "optimizer.schedule": ("step", "'cosine'"),
     "training.epochs": ("many", "int"),
     "training.cache": ("perhaps", "bool"),

@@ -4,6 +4,7 @@
 processor only before its start.
 """
 
+import dataclasses
 import runpy
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ BATCH, SIZE = 6, (16, 24)
 LEARNING_RATE = 1e-2
 # L2 is as large as the other terms, so that a wrong share of it shows too.
 LOSS = LossConfig(l2_myocardium=1e-2, l2_scar=1e-2)
+LOSS_OF_BATCH = dataclasses.replace(LOSS, dice_over="batch")
 build_toy = runpy.run_path(str(Path(__file__).parents[1] / "toy.py"))["build_toy"]
 
 
@@ -40,6 +42,7 @@ CASES = {
         15,
         {"clip_norm": 0.5, "micro_batches": 2},
     ),
+    "batch_dice": (JointTrainer, "group", 15, {"loss": LOSS_OF_BATCH}),
     "last_batch_of_one": (JointTrainer, "group", 13, {}),
     "defect": (DividesByItsShare, "group", 15, {}),
 }
@@ -67,7 +70,8 @@ def train(strategy, trainer_class, norm, count, arguments):
     keras.utils.set_random_seed(0)
     with strategy.scope():
         network = build_toy(None, SIZE, norm=norm)
-        trainer = trainer_class(network, LOSS, BATCH, patients=4, **arguments)
+        arguments = {"loss": LOSS, "batch_size": BATCH, "patients": 4, **arguments}
+        trainer = trainer_class(network, **arguments)
         trainer.compile(optimizer=keras.optimizers.SGD(LEARNING_RATE))
         trainer.optimizer.build(network.trainable_variables)
     before = network.get_weights()

@@ -186,11 +186,9 @@ def test_panel_outlines_reference_and_prediction():
 
 
 def test_line_an_epoch_without_a_terminal(capsys):
-    bar = ProgressBar(epochs=4, first_epoch=2, steps=3)
-    bar.on_train_begin()
-    bar.on_train_batch_end(0)
-    bar.on_epoch_end(2, {"loss": 0.5, "val_scar_dice": 0.25, "other": 1.0})
-    bar.on_train_end()
+    with ProgressBar(epochs=4, first_epoch=2, steps=3) as bar:
+        bar.on_train_batch_end(0)
+        bar.on_epoch_end(2, {"loss": 0.5, "val_scar_dice": 0.25, "other": 1.0})
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("epoch 3/4: loss 0.500, val_scar_dice 0.250, ")
     assert line.endswith(" min left")

@@ -245,7 +245,7 @@ def replicas(run, tmp_path_factory):
     return np.load(out)
 
 
-CASES = ("group", "batch", "clipped_micro", "last_batch_of_one")
+CASES = ("group", "batch", "clipped_micro", "batch_dice", "last_batch_of_one")
 
 
 @pytest.mark.slow

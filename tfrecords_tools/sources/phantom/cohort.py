@@ -154,7 +154,7 @@ def _scan(
     signal = contrast.signal
     paint_ventricle(image, ventricle, patient.scars, stack, signal, trabeculae)
     image *= body.unevenness(tissue, body.textures(tissue, shape)[0])
-    depth_mm, along_mm = scanner.uniform(55, 120), scanner.normal(0, 40)
+    depth_mm, along_mm = scanner.uniform(100, 200), scanner.normal(0, 40)
     image *= body.coil_sensitivity(torso, stack, depth_mm, along_mm)
     scan = draw_scan(scanner, stack.shape, contrast.is_psir)
     return acquire(noise, image / signal["blood"], scan, contrast.is_psir)

@@ -82,7 +82,7 @@ def draw_contrast(random: np.random.Generator) -> Contrast:
     t1_ms["myocardium"] = max(t1_ms["myocardium"], 1.3 * t1_ms["blood"])
     repetition_ms = random.uniform(1400.0, 2200.0)
     null_ms = null_time_ms(t1_ms["myocardium"], repetition_ms)
-    late_ms = random.uniform(30.0, 230.0) if is_psir else random.uniform(0.0, 40.0)
+    late_ms = random.uniform(10.0, 110.0) if is_psir else random.uniform(0.0, 40.0)
     signal = {
         name: m0
         * float(inversion_recovery(t1_ms[name], null_ms + late_ms, repetition_ms))
