@@ -119,7 +119,7 @@ class TrainingConfig:
         cache: keep the slices of the training split in memory.
     """
 
-    epochs: int = 11
+    epochs: int = 12
     batch_size: int = 8
     micro_batches: int = 1
     patience: int = 0

@@ -78,7 +78,7 @@ def draw_contrast(random: np.random.Generator) -> Contrast:
         for name, (_, t1) in POST_CONTRAST.items()
     }
     # Blood and scar share the contrast agent: scar stays a little faster than blood.
-    t1_ms["scar"] = t1_ms["blood"] * random.uniform(0.78, 0.95)
+    t1_ms["scar"] = t1_ms["blood"] * random.uniform(0.70, 0.88)
     t1_ms["myocardium"] = max(t1_ms["myocardium"], 1.3 * t1_ms["blood"])
     repetition_ms = random.uniform(1400.0, 2200.0)
     null_ms = null_time_ms(t1_ms["myocardium"], repetition_ms)
