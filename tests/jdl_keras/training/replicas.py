@@ -19,7 +19,7 @@ from jdl_keras.training.joint_trainer import JointTrainer
 BATCH, SIZE = 6, (16, 24)
 LEARNING_RATE = 1e-2
 # L2 is as large as the other terms, so that a wrong share of it shows too.
-LOSS = LossConfig(l2_myocardium=1e-2, l2_scar=1e-2)
+LOSS = LossConfig(l2_myocardium=1e-2, l2_scar=1e-2, dice_over="sample")
 LOSS_OF_BATCH = dataclasses.replace(LOSS, dice_over="batch")
 build_toy = runpy.run_path(str(Path(__file__).parents[1] / "toy.py"))["build_toy"]
 

@@ -13,7 +13,9 @@ from jdl_keras.training.joint_trainer import JointTrainer
 
 SIZE = (16, 24)
 RATE = 0.01
-LOSS = LossConfig(myocardium_weight=1.5, l2_myocardium=1e-3, l2_scar=2e-3)
+LOSS = LossConfig(
+    myocardium_weight=1.5, l2_myocardium=1e-3, l2_scar=2e-3, dice_over="sample"
+)
 
 
 @pytest.fixture
