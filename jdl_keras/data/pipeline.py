@@ -123,8 +123,10 @@ def training_batches(
     count = record_set.manifest.totals["train"]["slices"]
 
     def epoch_of_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        epoch_key = tf.random.fold_in([seed, 0], epoch)
+
         def augment(index: tf.Tensor, prepared: dict) -> dict:
-            key = tf.random.fold_in(tf.random.fold_in([seed, 0], epoch), index)
+            key = tf.random.fold_in(epoch_key, index)
             return _augmented(prepared, key, grid, config)
 
         shuffled = slices.shuffle(count, seed + epoch, reshuffle_each_iteration=False)
