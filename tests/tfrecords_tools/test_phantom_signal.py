@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tfrecords_tools.sources.phantom.signal import (
@@ -49,14 +49,19 @@ def test_faster_tissue_is_never_darker(t1_ms, other_ms, inversion_ms, repetition
     assert signals[0] >= signals[1]
 
 
-@given(st.integers(0, 10_000))
-@settings(deadline=None)
-def test_reader_finds_dark_wall_and_blood_nearly_as_bright_as_scar(seed):
-    contrast = draw_contrast(np.random.default_rng(seed))
-    wall, blood = contrast.signal["myocardium"], contrast.signal["blood"]
-    scar = contrast.signal["scar"]
-    assert -1e-9 <= wall < 0.75 * blood
-    assert 0.8 * blood < scar < 1.8 * blood
+def test_reader_finds_dark_wall_and_blood_nearly_as_bright_as_scar():
+    signals = [draw_contrast(np.random.default_rng(s)).signal for s in range(500)]
+    wall, blood, scar = (
+        np.array([signal[tissue] for signal in signals])
+        for tissue in ("myocardium", "blood", "scar")
+    )
+    # At a TI past its null, the wall is not below zero but for rounding.
+    assert (wall >= -1e-9).all()
+    assert (wall < 0.6 * blood).all()
+    assert (scar > 0.95 * blood).all()
+    # A scan near the null of blood itself leaves little of it, so there is a tail.
+    assert 1.15 < np.median(scar / blood) < 1.35
+    assert np.percentile(scar / blood, 95) < 1.8
 
 
 def test_psir_is_scanned_later_than_magnitude():
