@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from tfrecords_tools.errors import DONE, REFUSED, RefusedError, run_command
 from tfrecords_tools.manifest import Manifest
+from tfrecords_tools.npz_set import check_target, write_npz
 from tfrecords_tools.quiet_tensorflow import load_tensorflow
+from tfrecords_tools.record_set import unchecked_record_set
 from tfrecords_tools.record_set_writer import build_record_set
 from tfrecords_tools.sources import emidec, phantom
 from tfrecords_tools.study import Study
@@ -34,6 +36,8 @@ def _build(argv: Sequence[str] | None) -> Manifest:
     arguments = command_line.parse(_parser(), argv)
     load_tensorflow()
     chosen = arguments[arguments.source]
+    if chosen.npz:
+        check_target(chosen.npz, chosen.overwrite)
     open_source = {"phantom": _phantom, "emidec": _emidec}[arguments.source]
     studies, total, settings = open_source(chosen)
     manifest = build_record_set(
@@ -46,6 +50,8 @@ def _build(argv: Sequence[str] | None) -> Manifest:
         shards=chosen.shards,
         overwrite=chosen.overwrite,
     )
+    if chosen.npz:
+        write_npz(unchecked_record_set(chosen.out, manifest), chosen.npz)
     _print_summary(manifest)
     return manifest
 
@@ -71,6 +77,8 @@ def _with_options(parser: "ArgumentParser") -> "ArgumentParser":
     parser.add_argument(
         "--overwrite", action="store_true", help="replace what is there"
     )
+    npz = "also write the set to this .npz, for machines without TensorFlow"
+    parser.add_argument("--npz", type=Path | None, help=npz)
     not_options: set[str | int] = {"studies", "out", "source", "settings", "overwrite"}
     parser.add_function_arguments(build_record_set, None, skip=not_options)
     return parser

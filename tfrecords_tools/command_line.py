@@ -4,9 +4,18 @@ import re
 from argparse import ArgumentError
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentParser, Namespace
+import yaml
+from jsonargparse import (
+    ActionSubCommands,
+    ArgumentParser,
+    Namespace,
+    get_loader,
+    set_loader,
+)
 
 from tfrecords_tools.errors import RefusedError
+
+_STRICT_YAML = "strict_yaml"
 
 
 def make_parser(program: str, description: str, config: bool = False) -> ArgumentParser:
@@ -22,6 +31,7 @@ def make_parser(program: str, description: str, config: bool = False) -> Argumen
         description=description,
         exit_on_error=False,
         allow_abbrev=False,
+        parser_mode=_STRICT_YAML,
     )
     if config:
         parser.add_argument("--config", action="config", help="settings as YAML")
@@ -53,6 +63,32 @@ def _check_groups(parser: ArgumentParser, arguments: Namespace) -> None:
         if name in arguments and not isinstance(arguments[name], Namespace):
             reason = f"expected settings by name, got {arguments[name]}"
             raise RefusedError(name, "CONFIG", reason)
+    for action in parser._actions:  # argparse has no public list of them
+        if isinstance(action, ActionSubCommands):
+            command = arguments[action.dest]
+            _check_groups(action.choices[command], arguments[command])
+
+
+def _load_yaml(text: str) -> object:
+    """What jsonargparse reads, but no key twice: YAML itself keeps the last one."""
+    _check_keys(yaml.compose(text, yaml.SafeLoader))
+    return get_loader("yaml")(text)
+
+
+def _check_keys(node: yaml.Node | None) -> None:
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check_keys(item)
+    elif isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise RefusedError(key, "CONFIG", "stands twice in one place")
+        for _, value in node.value:
+            _check_keys(value)
+
+
+set_loader(_STRICT_YAML, _load_yaml, exceptions=(yaml.YAMLError,))
 
 
 def _refusal(message: str) -> RefusedError:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,17 @@ def write_text(path: Path, text: str) -> None:
     """Replaces the file `path` by `text` in UTF-8."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def safe_name(name: str) -> str:
+    """`name`, checked to stay in its folder: data must not steer paths.
+
+    Raises:
+        ValueError: unless it is of letters, digits, - and _ only.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ValueError(f"expected letters, digits, - or _ in a name, got {name!r}")
+    return name
 
 
 def sync(path: Path) -> None:

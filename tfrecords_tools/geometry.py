@@ -57,3 +57,9 @@ def slice_spacing_mm(affine: np.ndarray) -> float:
 def voxel_volume_ml(spacing_mm: tuple[float, float], slice_spacing_mm: float) -> float:
     """Volume in millilitres that one pixel of a slice stands for."""
     return spacing_mm[0] * spacing_mm[1] * slice_spacing_mm / 1000.0
+
+
+def bounding_box(mask: np.ndarray) -> np.ndarray | None:
+    """First and last (row, column), (2, 2), of a mask (H, W); None if it is empty."""
+    places = np.argwhere(mask)
+    return np.stack([places.min(axis=0), places.max(axis=0)]) if len(places) else None

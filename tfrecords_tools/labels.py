@@ -1,6 +1,7 @@
 """The label table: tissues, and the regions that the tasks segment."""
 
 import enum
+from collections.abc import Collection
 
 import numpy as np
 
@@ -29,3 +30,21 @@ TASKS: dict[str, frozenset[Tissue]] = {"myocardium": MYOCARDIUM, "scar": SCAR}
 def region_mask(label_map: np.ndarray, region: frozenset[Tissue]) -> np.ndarray:
     """Boolean mask of the pixels of `label_map` (any shape) that lie in `region`."""
     return np.isin(label_map, [int(tissue) for tissue in region])
+
+
+def tissues_without(tasks: Collection[str]) -> np.ndarray:
+    """What is known of each tissue where the references of `tasks` are missing.
+
+    Without a reference of scar, scar and MVO are myocardium like any other; without
+    one of the myocardium, the healthy wall is background.
+
+    Returns:
+        (tissues,) uint8, by `Tissue`: `tissues_without(tasks)[label_map]` is the label
+        map that is left.
+    """
+    left = np.arange(len(Tissue), dtype=np.uint8)
+    if "scar" in tasks:
+        left[[Tissue.SCAR, Tissue.MVO]] = Tissue.HEALTHY_MYOCARDIUM
+    if "myocardium" in tasks:
+        left[left == Tissue.HEALTHY_MYOCARDIUM] = Tissue.BACKGROUND
+    return left

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfrecords_tools import __version__, files
@@ -107,12 +108,13 @@ def make_manifest(
 
 def _totals(patients: list[PatientEntry]) -> dict[str, dict[str, int]]:
     return {
-        split: _total([patient for patient in patients if patient.split == split])
+        split: total_of([patient for patient in patients if patient.split == split])
         for split in SPLITS
     }
 
 
-def _total(patients: list[PatientEntry]) -> dict[str, int]:
+def total_of(patients: Sequence[PatientEntry]) -> dict[str, int]:
+    """The number of patients, studies, slices and patients with scar."""
     return {
         "patients": len({patient.patient_key for patient in patients}),
         "studies": sum(patient.studies for patient in patients),
@@ -141,8 +143,21 @@ def load_manifest(folder: Path) -> Manifest:
             f"no {MANIFEST_NAME} here; make a record set with tfrecords_tools.build"
         )
         raise RefusedError(folder, "NOT_A_RECORD_SET", reason)
+    return parse_manifest(path.read_bytes(), path)
+
+
+def parse_manifest(text: bytes, path: Path) -> Manifest:
+    """The manifest that `text` holds, checked.
+
+    Args:
+        text: the content of `manifest.json`.
+        path: the file that it stands in, for messages.
+
+    Raises:
+        RefusedError: `VERSION`, `MANIFEST` and `SPLIT_LEAK` as `load_manifest`.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text.decode("utf-8"))
         _check_version(content, path)
         manifest = strictly(Manifest, content, "manifest")
         _check_content(manifest)

@@ -2,95 +2,140 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfrecords_tools import files, shards
+from tfrecords_tools import files, npz_set, shards
 from tfrecords_tools.errors import RefusedError
+from tfrecords_tools.labels import TASKS, tissues_without
 from tfrecords_tools.manifest import (
     MANIFEST_NAME,
     Manifest,
     ShardEntry,
     load_manifest,
 )
-from tfrecords_tools.splits import SPLITS
-from tfrecords_tools.study import Slice, Study
+from tfrecords_tools.study import Slice
+from tfrecords_tools.study_set import StudySet
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-@dataclasses.dataclass(frozen=True)
-class RecordSet:
-    """A record set that was checked against its manifest.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class RecordSet(StudySet):
+    """A folder of shards that was checked against its manifest."""
 
-    Attributes:
-        folder: where manifest and shards lie.
-        manifest: what is in it.
-        sha256: checksum of the manifest, and by it of the whole set.
-    """
-
-    folder: Path
-    manifest: Manifest
-    sha256: str
-
-    def patients(self, split: str) -> list[str]:
-        """The patient keys of a split, sorted."""
-        _check_split(split)
-        return [patient.patient_key for patient in self.manifest.of_split(split)]
+    @property
+    def folder(self) -> Path:
+        """Where manifest and shards lie."""
+        return self.path
 
     def shard_paths(self, split: str) -> list[Path]:
-        """The shards of a split in the order in which they are read."""
-        _check_split(split)
-        listed = self.manifest.shards
-        return [self.folder / shard.name for shard in listed if shard.split == split]
+        """The shards that hold patients of a split, in the order of reading."""
+        return self._shard_paths(self._stored_splits(split))
 
     def examples(self, split: str) -> "tf.data.Dataset":
-        """Serialized records () string, by patient, study and slice, in fixed order.
+        """Serialized records () string, in the order of `slices`, for `parse`.
 
-        See `tfrecords_tools.schema.parse`. The slices of a study are neighbours.
+        They are as stored: `parse` takes away what the view does not show. The slices
+        of a study are neighbours.
         """
         import tensorflow as tf
 
-        paths = [str(path) for path in self.shard_paths(split)]
-        dataset = tf.data.TFRecordDataset(tf.constant(paths, tf.string))
-        count = self.manifest.totals[split]["slices"]
-        return dataset.apply(tf.data.experimental.assert_cardinality(count))
-
-    def slices(self, split: str) -> Iterator[Slice]:
-        """The slices of a split, one in memory at a time."""
         from tfrecords_tools import schema
 
-        for path in self.shard_paths(split):
+        paths = [str(path) for path in self.shard_paths(split)]
+        dataset = tf.data.TFRecordDataset(tf.constant(paths, tf.string))
+        if self._is_sifted(split):
+            keys = self.patients(split)
+            dataset = dataset.filter(
+                lambda record: tf.reduce_any(schema.parse_patient_key(record) == keys)
+            )
+        count = self.totals(split)["slices"]
+        return dataset.apply(tf.data.experimental.assert_cardinality(count))
+
+    def parse(self, serialized: "tf.Tensor") -> dict[str, "tf.Tensor"]:
+        """One record of `examples` as tensors, with the references of the view.
+
+        Args:
+            serialized: () string, one record.
+
+        Returns:
+            see `tfrecords_tools.schema.parse`.
+        """
+        from tfrecords_tools import schema
+
+        record = schema.parse(serialized)
+        return self._without_hidden(record) if self._hidden else record
+
+    def _without_hidden(self, record: dict[str, "tf.Tensor"]) -> dict[str, "tf.Tensor"]:
+        import tensorflow as tf
+
+        keys = [tf.constant(self._hidden_of(task), tf.string) for task in TASKS]
+        hidden = tf.stack([tf.reduce_any(record["patient_key"] == k) for k in keys])
+        left = tf.gather_nd(_TISSUES_WITHOUT, tf.cast(hidden, tf.int32))
+        label_map = tf.gather(left, tf.cast(record["label_map"], tf.int32))
+        labelled = record["labelled"] & ~hidden
+        return record | {"labelled": labelled, "label_map": label_map}
+
+    def _shard_paths(self, stored_splits: Collection[str]) -> list[Path]:
+        listed = self.manifest.shards
+        return [
+            self.path / shard.name for shard in listed if shard.split in stored_splits
+        ]
+
+    def _stored_slices(self, stored_splits: Collection[str]) -> Iterator[Slice]:
+        from tfrecords_tools import schema
+
+        for path in self._shard_paths(stored_splits):
             yield from map(schema.decode, shards.read_records(path))
 
-    def studies(self, split: str) -> Iterator[Study]:
-        """The studies of a split, one in memory at a time."""
-        by_study = itertools.groupby(
-            self.slices(split), key=lambda s: (s.patient_key, s.study_key)
-        )
-        for _, slices in by_study:
-            yield _study(list(slices))
+
+_TISSUES_WITHOUT = np.reshape(
+    [
+        tissues_without([*itertools.compress(TASKS, missing)])
+        for missing in itertools.product((False, True), repeat=len(TASKS))
+    ],
+    [2] * len(TASKS) + [-1],
+)
+"""`tissues_without`, by whether the reference of each task is missing."""
 
 
-def open_record_set(folder: Path, full: bool = True) -> RecordSet:
+def open_record_set(path: Path, full: bool = True) -> StudySet:
     """Opens a record set, or refuses it before anything is computed from it.
 
     Args:
-        folder: the record set.
+        path: the folder, or the `.npz` file that it was dumped to.
         full: compare the SHA-256 of every shard too, not only size and record count.
+            A file is always read and compared in full.
+
+    Returns:
+        A `RecordSet` for a folder, a `tfrecords_tools.npz_set.NpzSet` for a file.
 
     Raises:
-        RefusedError: with the code of the first fault, see `damages` and
-            `tfrecords_tools.manifest.load_manifest`.
+        RefusedError: with the code of the first fault, see `damages`,
+            `tfrecords_tools.manifest.load_manifest` and
+            `tfrecords_tools.npz_set.open_npz`.
     """
-    manifest = load_manifest(folder)
-    for damage in damages(folder, manifest, full):
+    if path.suffix == npz_set.SUFFIX:
+        return npz_set.open_npz(path)
+    manifest = load_manifest(path)
+    for damage in damages(path, manifest, full):
         raise damage
-    return RecordSet(folder, manifest, files.sha256(folder / MANIFEST_NAME))
+    return unchecked_record_set(path, manifest)
+
+
+def unchecked_record_set(folder: Path, manifest: Manifest) -> RecordSet:
+    """The record set of a folder whose shards are known to be those of `manifest`."""
+    return RecordSet(
+        path=folder,
+        manifest=manifest,
+        sha256=files.sha256(folder / MANIFEST_NAME),
+        members=tuple(manifest.patients),
+    )
 
 
 def damages(folder: Path, manifest: Manifest, full: bool) -> Iterator[RefusedError]:
@@ -149,24 +194,3 @@ def _misplaced(path: Path, twin: ShardEntry) -> RefusedError:
     if own.is_file() and files.sha256(own) == twin.sha256:
         return RefusedError(path, "DUPLICATED_SHARD", f"a second copy of {twin.name}")
     return RefusedError(path, "SWAPPED_SHARD", f"holds the content of {twin.name}")
-
-
-def _check_split(split: str) -> None:
-    if split not in SPLITS:
-        raise RefusedError("split", "CONFIG", f"expected one of {SPLITS}, got {split}")
-
-
-def _study(slices: list[Slice]) -> Study:
-    first = slices[0]
-    if [s.index for s in slices] != list(range(first.slice_count)):
-        reason = f"its {first.slice_count} slices are not all there, in order"
-        raise RefusedError(first.study_key, "CORRUPT", reason)
-    return Study(
-        patient_key=first.patient_key,
-        study_key=first.study_key,
-        source=first.source,
-        pixels=np.stack([s.pixels for s in slices]),
-        label_map=np.stack([s.label_map for s in slices]),
-        labelled=tuple(s.labelled for s in slices),
-        affine=first.affine,
-    )

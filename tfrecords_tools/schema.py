@@ -84,6 +84,12 @@ def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     return record
 
 
+def parse_patient_key(serialized: tf.Tensor) -> tf.Tensor:
+    """The patient key () string of one record; runs inside a graph."""
+    feature = {"patient_key": FEATURES["patient_key"]}
+    return tf.io.parse_single_example(serialized, feature)["patient_key"]
+
+
 def decode(serialized: bytes) -> Slice:
     """One record as a `Slice`, without TensorFlow's graph.
 

@@ -10,6 +10,7 @@ from tfrecords_tools.labels import SCAR, region_mask
 from tfrecords_tools.quiet_tensorflow import load_tensorflow
 from tfrecords_tools.record_set import RecordSet, open_record_set
 from tfrecords_tools.splits import SPLITS
+from tfrecords_tools.study_set import StudySet
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -37,7 +38,7 @@ def _parser() -> "ArgumentParser":
     from tfrecords_tools.command_line import make_parser
 
     parser = make_parser("tfrecords_tools.show", "Shows what a record set holds.")
-    parser.add_argument("records", type=Path, help="folder of the record set")
+    parser.add_argument("records", type=Path, help="folder or .npz of the record set")
     split = Literal[SPLITS] | None
     parser.add_argument("--split", type=split, help="only this split")
     png = "folder for one picture a study"
@@ -52,7 +53,8 @@ def _show(argv: Sequence[str] | None) -> None:
 
     arguments = command_line.parse(_parser(), argv)
     record_set = open_record_set(arguments.records)
-    load_tensorflow()
+    if isinstance(record_set, RecordSet):
+        load_tensorflow()
     splits = [arguments.split] if arguments.split else SPLITS
     Console().print(_table(record_set, splits))
     if arguments.png:
@@ -60,7 +62,7 @@ def _show(argv: Sequence[str] | None) -> None:
         print(f"wrote {count} contact sheets to {arguments.png}")
 
 
-def _table(record_set: RecordSet, splits: Sequence[str]) -> "Table":
+def _table(record_set: StudySet, splits: Sequence[str]) -> "Table":
     from rich.table import Table
 
     table = Table("", title=f"source: {record_set.manifest.source}")
@@ -72,9 +74,9 @@ def _table(record_set: RecordSet, splits: Sequence[str]) -> "Table":
     return table
 
 
-def _column(record_set: RecordSet, split: str) -> list[str]:
+def _column(record_set: StudySet, split: str) -> list[str]:
     """The cells of `ROWS` for a split; ranges go over its slices."""
-    total = record_set.manifest.totals[split]
+    total = record_set.totals(split)
     names = ("patients", "with_scar", "studies", "slices")
     scar_slices = 0
     sizes: list[tuple[int, ...]] = []
@@ -97,12 +99,12 @@ def _range(values: Sequence[float]) -> str:
     return low if low == high else f"{low} - {high}"
 
 
-def _write_sheets(record_set: RecordSet, splits: Sequence[str], folder: Path) -> int:
+def _write_sheets(record_set: StudySet, splits: Sequence[str], folder: Path) -> int:
     """Writes `PATIENT.png`, or `PATIENT-STUDY.png` if a patient has several."""
     from tfrecords_tools.contact_sheet import write_contact_sheet
 
     folder.mkdir(parents=True, exist_ok=True)
-    studies_of = {p.patient_key: p.studies for p in record_set.manifest.patients}
+    studies_of = {p.patient_key: p.studies for p in record_set.members}
     count = 0
     for split in splits:
         for study in record_set.studies(split):

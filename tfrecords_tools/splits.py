@@ -77,6 +77,93 @@ def assign_splits(
     return dict(sorted(assigned.items()))
 
 
+def fold_splits(
+    has_scar: Mapping[str, bool], folds: int, fold: int, seed: int
+) -> dict[str, str]:
+    """The splits of one fold of a cross-validation over patients.
+
+    Over all folds each patient is tested once. The folds' sizes differ by at most one
+    patient, those of their patients with and without scar too. Of each of these two
+    strata an eighth of what is not tested goes to validation: at least one patient
+    where there are two, and first those whom the next fold tests, so that validation
+    changes from fold to fold. Who goes where follows from seed and key as in
+    `assign_splits`.
+
+    Args:
+        has_scar: for each patient key whether the reference shows scar.
+        folds: number of folds, at least 2.
+        fold: which fold is tested, from 0.
+        seed: another seed gives other folds.
+
+    Returns:
+        The split of each patient key, in sorted order of the keys.
+
+    Raises:
+        RefusedError: if there is no such fold, or there are too few patients.
+    """
+    _check_folds(len(has_scar), folds, fold)
+    assigned: dict[str, str] = {}
+    dealt = -fold
+    for stratum in (True, False):
+        keys = _draw_order((key for key in has_scar if has_scar[key] == stratum), seed)
+        # In how many folds from this one a patient is tested; the second stratum is
+        # dealt from where the first one ended.
+        wait = {key: (dealt + place) % folds for place, key in enumerate(keys)}
+        dealt += len(keys)
+        tested = [key for key in keys if not wait[key]]
+        rest = sorted((key for key in keys if wait[key]), key=wait.__getitem__)
+        validated = max(round(len(rest) / 8), 1) if len(rest) > 1 else 0
+        quota = (len(rest) - validated, validated, len(tested))
+        assigned |= _deal([*rest[validated:], *rest[:validated], *tested], quota)
+    return dict(sorted(assigned.items()))
+
+
+def _check_folds(patients: int, folds: int, fold: int) -> None:
+    if folds < 2:
+        raise RefusedError("folds", "CONFIG", f"expected 2 or more, got {folds}")
+    if not 0 <= fold < folds:
+        raise RefusedError("fold", "CONFIG", f"expected 0 to {folds - 1}, got {fold}")
+    largest = -(-patients // folds)
+    # Three of the rest are enough: two of them are of one stratum.
+    if patients < folds or patients - largest < 3:
+        reason = f"{patients} patients are too few for {folds}; each fold tests one"
+        raise RefusedError("folds", "CONFIG", f"{reason} and leaves three or more")
+
+
+def limited(
+    assignment: Mapping[str, str],
+    has_scar: Mapping[str, bool],
+    count: int,
+    seed: int,
+    split: str = "train",
+) -> dict[str, str]:
+    """An assignment with fewer patients in one split, as learning curves need it.
+
+    The first patients by the SHA-256 of seed and key stay; the share of patients with
+    scar is that of the split, rounded up to a whole patient. A smaller count keeps a
+    part of what a larger one keeps.
+
+    Args:
+        assignment: the split of each patient key.
+        has_scar: for each patient key whether the reference shows scar.
+        count: patients to keep in `split`.
+        seed: another seed keeps other patients.
+        split: the split to make smaller; the others stay as they are.
+
+    Raises:
+        RefusedError: if the split has no `count` patients.
+    """
+    keys = [key for key, assigned in assignment.items() if assigned == split]
+    if not 1 <= count <= len(keys):
+        reason = f"expected 1 to {len(keys)} patients of {split}, got {count}"
+        raise RefusedError("patients", "CONFIG", reason)
+    with_scar = _draw_order((key for key in keys if has_scar[key]), seed)
+    without = _draw_order((key for key in keys if not has_scar[key]), seed)
+    scar_count = -(-count * len(with_scar) // len(keys))
+    dropped = {*with_scar[scar_count:], *without[count - scar_count :]}
+    return {key: assignment[key] for key in assignment if key not in dropped}
+
+
 def _shares(fractions: SplitFractions, patients: int) -> list[Fraction]:
     given = fractions.exact()
     if sum(given) not in (1, patients):

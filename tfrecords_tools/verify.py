@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tfrecords_tools import files
+from tfrecords_tools import npz_set
 from tfrecords_tools.errors import DONE, REFUSED, RefusedError, run_command
 from tfrecords_tools.labels import SCAR, TASKS, region_mask
-from tfrecords_tools.manifest import MANIFEST_NAME, Manifest, load_manifest
+from tfrecords_tools.manifest import Manifest, load_manifest
 from tfrecords_tools.quiet_tensorflow import load_tensorflow
-from tfrecords_tools.record_set import RecordSet, damages
+from tfrecords_tools.record_set import damages, unchecked_record_set
 from tfrecords_tools.splits import SPLITS
 from tfrecords_tools.study import Study
+from tfrecords_tools.study_set import StudySet
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,15 +30,19 @@ def _verify(argv: Sequence[str] | None) -> list[RefusedError]:
     parser = command_line.make_parser(
         "tfrecords_tools.verify", "Checks every shard and every record of a record set."
     )
-    parser.add_argument("records", type=Path, help="folder of the record set")
-    folder = command_line.parse(parser, argv).records
-    manifest = load_manifest(folder)
-    load_tensorflow()
-    faults = list(all_faults(folder, manifest))
+    parser.add_argument("records", type=Path, help="folder or .npz of the record set")
+    path = command_line.parse(parser, argv).records
+    if path.suffix == npz_set.SUFFIX:
+        record_set = npz_set.open_npz(path)
+        manifest, faults = record_set.manifest, list(_content_faults(record_set))
+    else:
+        manifest = load_manifest(path)
+        load_tensorflow()
+        faults = list(all_faults(path, manifest))
     for fault in faults:
         print(fault, file=sys.stderr)
     if not faults:
-        print(f"ok: {_in_words(manifest)}")
+        print(f"ok: {_in_words(manifest, path)}")
     return faults
 
 
@@ -53,14 +58,13 @@ def all_faults(folder: Path, manifest: Manifest) -> Iterator[RefusedError]:
     if damaged:
         yield from damaged
         return
-    record_set = RecordSet(folder, manifest, files.sha256(folder / MANIFEST_NAME))
     try:
-        yield from _content_faults(record_set)
+        yield from _content_faults(unchecked_record_set(folder, manifest))
     except RefusedError as error:
         yield error
 
 
-def _content_faults(record_set: RecordSet) -> Iterator[RefusedError]:
+def _content_faults(record_set: StudySet) -> Iterator[RefusedError]:
     owner: dict[bytes, str] = {}
     found: dict[tuple[str, str], Counter[str]] = {}
     for split in SPLITS:
@@ -90,7 +94,7 @@ def _shared_images(study: Study, owner: dict[bytes, str]) -> Iterator[RefusedErr
 
 
 def _count_faults(
-    record_set: RecordSet, found: dict[tuple[str, str], Counter[str]]
+    record_set: StudySet, found: dict[tuple[str, str], Counter[str]]
 ) -> Iterator[RefusedError]:
     listed = {(p.split, p.patient_key): p for p in record_set.manifest.patients}
     for split, key in sorted(set(found) - set(listed)):
@@ -106,12 +110,13 @@ def _count_faults(
             yield RefusedError(patient.patient_key, "COUNTS", reason)
 
 
-def _in_words(manifest: Manifest) -> str:
+def _in_words(manifest: Manifest, path: Path) -> str:
     totals = manifest.totals.values()
     patients, slices = (sum(t[name] for t in totals) for name in ("patients", "slices"))
-    megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
-    shards = len(manifest.shards)
-    return f"{patients} patients, {slices} slices, {shards} shards, {megabytes:.1f} MB"
+    names = [shard.name for shard in manifest.shards] if path.is_dir() else [""]
+    megabytes = sum((path / name).stat().st_size for name in names) / 1e6
+    shards = f"{len(names)} shards" if path.is_dir() else "one file"
+    return f"{patients} patients, {slices} slices, {shards}, {megabytes:.1f} MB"
 
 
 if __name__ == "__main__":

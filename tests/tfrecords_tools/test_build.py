@@ -256,3 +256,24 @@ def test_wrong_command_lines_get_one_line(
     assert error.count("\n") == 1
     assert named in error
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("fractions: 3\n", "fractions: CONFIG: expected settings by name, got 3"),
+        ("fractions:\n  train: x\n", "train"),
+        ("patients: 5\npatients: 6\n", "patients: CONFIG: stands twice"),
+        ("fractions: {test: 1, test: 0}\n", "test: CONFIG: stands twice"),
+    ],
+)
+def test_wrong_settings_files_get_one_line(tmp_path, capsys, text, named):
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(text)
+    out = tmp_path / "out"
+    assert command.main(["phantom", str(out), "--config", str(settings)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("ERROR ")
+    assert error.count("\n") == 1
+    assert named in error
+    assert not out.exists()

@@ -38,6 +38,10 @@ def test_file_then_override(parser, tmp_path):
         ("optimizer:\n  learning_rate: fast\n", "learning_rate"),
         ("optimizer: [1\n", "config"),
         ("- 1\n", "config"),
+        ("optimizer: 3\n", "optimizer"),
+        ("optimizer:\n  name: a\n  name: b\n", "name: CONFIG: stands twice"),
+        ("optimizer: {name: a}\noptimizer: {name: b}\n", "optimizer: CONFIG: stands"),
+        ("? [optimizer, 1]\n: 2\n", "config"),
     ],
 )
 def test_wrong_files_get_one_line_that_names_the_key(parser, tmp_path, text, named):
@@ -61,7 +65,7 @@ def test_print_config_shows_the_resolved_settings(parser, capsys):
     assert "name: sgd" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["build", "show", "verify"])
+@pytest.mark.parametrize("command", ["build", "dump", "show", "verify"])
 def test_help_does_not_import_tensorflow(command):
     program = (
         "import sys\n"

@@ -49,6 +49,37 @@ def test_same_seed_same_bytes_and_a_longer_cohort_begins_with_a_shorter(cohort):
         assert again.patient_key == study.patient_key
 
 
+RECORDED = {
+    0: [27, 4, 45, 110, 129, 174, 283, 378, 425, 435, 432, 445, 342, 149, 171, 337],
+    1: [170, 190, 152, 148, 193, 153, 163, 286, 288, 264, 281, 278, 296, 302, 317, 358],
+}
+"""Grey values of two patients: first slice, middle row, columns 60 to 75."""
+
+
+@pytest.mark.parametrize("index", RECORDED)
+def test_cohort_is_the_one_that_was_published(cohort, index):
+    pixels = cohort[index].pixels
+    row = pixels[0, pixels.shape[1] // 2, 60:76]
+    # Another processor's last bit may round to the next grey value; other noise of
+    # these scanners would differ by 10 and more.
+    np.testing.assert_allclose(row, RECORDED[index], atol=1)
+
+
+def test_noise_grows_by_its_factor_and_nothing_else_changes(cohort):
+    once, twice, thrice = (
+        next(studies(PhantomConfig(1, SEED, noise=factor))) for factor in (1, 2, 3)
+    )
+    assert once.pixels.tobytes() == cohort[0].pixels.tobytes()
+    assert once.pixels.min() < 0  # PSIR: the noise adds to the signal
+    # signal + 3 n - 2 (signal + 2 n) + signal + n = 0, and half a grey value of
+    # rounding for each: 0.5 + 2 x 0.5 + 0.5 = 2
+    assert np.abs(thrice.pixels - 2 * twice.pixels + once.pixels).max() <= 2
+    assert (twice.pixels - once.pixels).std() > 5
+    assert thrice.label_map.tobytes() == once.label_map.tobytes()
+    assert (thrice.affine == once.affine).all()
+    assert thrice.patient_key == once.patient_key
+
+
 def test_patients_and_seeds_differ(cohort):
     other = next(studies(PhantomConfig(1, SEED + 1)))
     images = {study.pixels.tobytes() for study in [*cohort, other]}
@@ -113,7 +144,14 @@ def test_blood_and_scar_stand_out_from_healthy_wall(cohort):
 
 
 @pytest.mark.parametrize(
-    ("values", "key"), [({"patients": 0}, "patients"), ({"seed": -1}, "seed")]
+    ("values", "key"),
+    [
+        ({"patients": 0}, "patients"),
+        ({"seed": -1}, "seed"),
+        ({"noise": -0.1}, "noise"),
+        ({"noise": float("nan")}, "noise"),
+        ({"noise": float("inf")}, "noise"),
+    ],
 )
 def test_impossible_cohorts_are_refused(values, key):
     with pytest.raises(RefusedError, match=f"{key}: CONFIG"):

@@ -33,13 +33,17 @@ class PhantomConfig:
     Args:
         patients: how many; a cohort of 60 begins with the cohort of 10.
         seed: which cohort; patient i depends on (seed, i) and on nothing else.
+        noise: factor on the deviation of the scanners' noise. The noise itself and
+            all else of a patient stay the same; ghosts of breathing are no noise.
 
     Raises:
-        RefusedError: if there would be no patient, or the seed is negative.
+        RefusedError: if there would be no patient, the seed is negative, or the noise
+            is.
     """
 
     patients: int = 120
     seed: int = 0
+    noise: float = 1.0
 
     def __post_init__(self):
         for name, least in (("patients", 1), ("seed", 0)):
@@ -47,6 +51,9 @@ class PhantomConfig:
             if value < least:
                 reason = f"expected {least} or more, got {value}"
                 raise RefusedError(name, "CONFIG", reason)
+        if not 0 <= self.noise < math.inf:
+            reason = f"expected a number of 0 or more, got {self.noise}"
+            raise RefusedError("noise", "CONFIG", reason)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +90,7 @@ class _Patient:
 def studies(config: PhantomConfig) -> Iterator[Study]:
     """The studies of a cohort, in order of the patient's number."""
     for index in range(config.patients):
-        yield _study(config.seed, index)
+        yield _study(config, index)
 
 
 def truth(seed: int, index: int) -> Truth:
@@ -120,9 +127,10 @@ def _draw_patient(seed: int, index: int) -> _Patient:
     return _Patient(ventricle, scars, draw_stack(place, ventricle, anterior_angle))
 
 
-def _study(seed: int, index: int) -> Study:
+def _study(config: PhantomConfig, index: int) -> Study:
+    seed = config.seed
     patient = _draw_patient(seed, index)
-    pixels = _scan(patient, *_streams(seed, index)[3:])
+    pixels = _scan(patient, config.noise, *_streams(seed, index)[3:])
     key = pseudonym(f"{SOURCE}-{seed}-{index}", PUBLIC_KEY)
     return Study(
         patient_key=key,
@@ -137,6 +145,7 @@ def _study(seed: int, index: int) -> Study:
 
 def _scan(
     patient: _Patient,
+    noise_factor: float,
     tissue: np.random.Generator,
     scanner: np.random.Generator,
     noise: np.random.Generator,
@@ -157,4 +166,5 @@ def _scan(
     depth_mm, along_mm = scanner.uniform(100, 200), scanner.normal(0, 40)
     image *= body.coil_sensitivity(torso, stack, depth_mm, along_mm)
     scan = draw_scan(scanner, stack.shape, contrast.is_psir)
+    scan = dataclasses.replace(scan, noise=noise_factor * scan.noise)
     return acquire(noise, image / signal["blood"], scan, contrast.is_psir)
