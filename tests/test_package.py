@@ -19,12 +19,20 @@ FILES = ("pyproject.toml", "setup.py", "requirements.txt", "MANIFEST.in")
 TEXTS = ("README.md", "LICENSE")
 
 
-def modules():
+def packaged(pattern):
     return {
         str(path.relative_to(ROOT))
         for package in PACKAGES
-        for path in (ROOT / package).rglob("*.py")
+        for path in (ROOT / package).rglob(pattern)
     }
+
+
+def modules():
+    return packaged("*.py")
+
+
+def templates():
+    return packaged("templates/*")
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +58,17 @@ def test_every_folder_of_modules_is_a_package():
     assert not missing
 
 
-def test_wheel_has_all_modules_of_both_packages_and_nothing_else(built):
+def test_wheel_has_all_modules_and_templates_and_nothing_else(built):
     with zipfile.ZipFile(built.wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == modules()
+    assert templates()
+    assert names == modules() | templates()
 
 
 def test_source_distribution_can_be_built_again(built):
     with tarfile.open(built.archive) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert names >= modules() | {*FILES, *TEXTS}
+    assert names >= modules() | templates() | {*FILES, *TEXTS}
 
 
 def test_wheel_requires_what_requirements_txt_lists(built):

@@ -1,4 +1,4 @@
-"""Figures of an evaluation. Keys only, never an identifier.
+"""Plots of an evaluation, and what its figures share. Keys only, never an identifier.
 
 Each function returns a `Figure` of its own; pyplot, which keeps global state, is not
 used. Colours are from Okabe and Ito's colour-blind-safe set. In black and white, the
@@ -6,7 +6,7 @@ reference is solid and the prediction broken, the myocardium thin and the scar t
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import ArrayLike
 
-from jdl_keras.evaluation.overlap import OverlapCounts, overlap_counts
-from jdl_keras.evaluation.per_patient import reference_mask
 from jdl_keras.evaluation.statistics import bland_altman, concordance
-from jdl_keras.evaluation.surface import bounding_box
 from tfrecords_tools.files import whole_file
-from tfrecords_tools.study import Study
 
 SKY_BLUE, ORANGE, BLUE, VERMILION = "#56B4E9", "#E69F00", "#0072B2", "#D55E00"
 TASK_LINES: dict[str, dict[str, Any]] = {
@@ -31,7 +27,6 @@ TASK_LINES: dict[str, dict[str, Any]] = {
     "scar": {"color": ORANGE, "linewidth": 1.7},
 }
 SOURCE_LINES: dict[str, Any] = {"reference": "-", "prediction": (0, (3, 1.5))}
-PANEL_INCHES = 2.7
 MARGIN_MM = 15.0
 """Shown around the heart, so that its surroundings can be judged."""
 WINDOW_PERCENTILES = (1.0, 99.5)
@@ -44,83 +39,8 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def overlay_figures(
-    cases: Iterable[tuple[Study, Mapping[str, np.ndarray]]],
-) -> Iterator[tuple[str, Figure]]:
-    """Draws one (name, figure) per study, when asked for it; see `overlay_figure`."""
-    for study, predictions in cases:
-        name = f"overlay-{study.patient_key}-{study.study_key}"
-        yield name, overlay_figure(study, predictions)
-
-
-def overlay_figure(study: Study, predictions: Mapping[str, np.ndarray]) -> Figure:
-    """All slices of a study with the contours of reference and prediction.
-
-    Args:
-        study: image and reference.
-        predictions: task to boolean (S, H, W) mask on the study's grid.
-    """
-    masks = {
-        task: {"reference": reference_mask(study, task), "prediction": prediction}
-        for task, prediction in predictions.items()
-    }
-    rows, columns = _heart_region(study, masks)
-    shown = study.pixels[:, rows, columns]
-    low, high = np.percentile(shown, WINDOW_PERCENTILES)
-    aspect = study.spacing_mm[0] / study.spacing_mm[1]
-    figure, panels = _panel_grid(len(shown), shown.shape[1] / shown.shape[2] * aspect)
-    for index, axes in enumerate(panels):
-        axes.imshow(shown[index], cmap="gray", vmin=low, vmax=high, aspect=aspect)
-        axes.set_axis_off()
-        axes.set_title(_slice_title(study, index, masks), fontsize=8)
-        for task, sources in masks.items():
-            for source, mask in sources.items():
-                _draw_contour(axes, mask[index, rows, columns], task, source)
-    figure.suptitle(_title(study, masks), fontsize=10)
-    figure.legend(
-        handles=_legend(masks), loc="outside lower center", ncols=2, fontsize=8
-    )
-    return figure
-
-
-def _heart_region(
-    study: Study, masks: Mapping[str, Mapping[str, np.ndarray]]
-) -> tuple[slice, slice]:
-    """Rows and columns around all masks, reference too: for display only."""
-    height, width = study.pixels.shape[1:]
-    every = [
-        mask.any(axis=0) for sources in masks.values() for mask in sources.values()
-    ]
-    heart = np.any(every, axis=0)
-    if not heart.any():
-        return slice(0, height), slice(0, width)
-    box = bounding_box(heart)
-    rows, columns = (
-        _widened(side, math.ceil(MARGIN_MM / step_mm), size)
-        for side, step_mm, size in zip(
-            box, study.spacing_mm, (height, width), strict=True
-        )
-    )
-    return rows, columns
-
-
-def _widened(side: slice, margin: int, size: int) -> slice:
-    return slice(max(0, side.start - margin), min(size, side.stop + margin))
-
-
-def _panel_grid(count: int, height_by_width: float) -> tuple[Figure, list[Axes]]:
-    columns = min(count, 4)
-    rows = math.ceil(count / columns)
-    height = rows * (PANEL_INCHES * height_by_width + 0.2) + 0.8
-    size = (PANEL_INCHES * max(columns, 2), height)
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid[count:]:
-        axes.remove()
-    return figure, list(grid[:count])
-
-
-def _draw_contour(axes: Axes, mask: np.ndarray, task: str, source: str) -> None:
+def draw_contour(axes: Axes, mask: np.ndarray, task: str, source: str) -> None:
+    """Outlines a (H, W) mask in the line of its task and source; see `TASK_LINES`."""
     if mask.any() and not mask.all():
         style = TASK_LINES[task]
         contour = axes.contour(
@@ -135,29 +55,8 @@ def _draw_contour(axes: Axes, mask: np.ndarray, task: str, source: str) -> None:
         contour.set_path_effects([rim, Normal()])
 
 
-def _slice_title(study: Study, index: int, tasks: Iterable[str]) -> str:
-    missing = [task for task in tasks if task not in study.labelled[index]]
-    return f"slice {index}" + (f", no {' or '.join(missing)} label" if missing else "")
-
-
-def _title(study: Study, masks: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    parts = [f"patient {study.patient_key}"]
-    for task, sources in masks.items():
-        labelled = [
-            index for index, tasks in enumerate(study.labelled) if task in tasks
-        ]
-        counts = overlap_counts(
-            sources["reference"][labelled], sources["prediction"][labelled]
-        )
-        parts.append(f"{task} Dice {_dice_text(counts)}")
-    return "   ".join(parts)
-
-
-def _dice_text(counts: OverlapCounts) -> str:
-    return "undefined (both empty)" if math.isnan(counts.dice) else f"{counts.dice:.2f}"
-
-
-def _legend(tasks: Iterable[str]) -> list[Line2D]:
+def contour_legend(tasks: Iterable[str]) -> list[Line2D]:
+    """One entry per task and source, in the lines of `draw_contour`."""
     return [
         Line2D([], [], **TASK_LINES[task], linestyle=line, label=f"{task}, {source}")
         for task in tasks
@@ -171,21 +70,42 @@ def dice_box_plot(dice: Mapping[str, Sequence[float]]) -> Figure:
     Args:
         dice: label (a task, or a method) to the Dice of each patient; NaN left out.
     """
-    known = [np.asarray(v, float)[~np.isnan(v)] for v in dice.values()]
-    labels = [f"{label}\nn = {len(v)}" for label, v in zip(dice, known, strict=True)]
     figure = Figure(figsize=(1.6 + 1.3 * len(dice), 4), layout="constrained")
     axes = figure.subplots()
-    median = {"color": VERMILION, "linewidth": 1.5}
+    draw_boxes(axes, dice)
+    axes.set(ylim=(-0.03, 1.03), ylabel="Dice")
+    return figure
+
+
+def draw_boxes(
+    axes: Axes, groups: Mapping[str, ArrayLike], points: Mapping[str, dict] = {}
+) -> None:
+    """One box a group with one point per patient; NaN left out.
+
+    Args:
+        axes: what to draw on.
+        groups: label to the values of its patients.
+        points: label to the colour and marker of its points, where not the usual.
+    """
+    known = [np.asarray(v, float)[~np.isnan(v)] for v in groups.values()]
+    labels = [f"{label}\nn = {len(v)}" for label, v in zip(groups, known, strict=True)]
+    grey = {"color": "0.45", "linewidth": 1.0}
     axes.boxplot(
-        known, tick_labels=labels, widths=0.5, showfliers=False, medianprops=median
+        known,
+        tick_labels=labels,
+        widths=0.5,
+        showfliers=False,
+        medianprops={"color": "black", "linewidth": 2.0},
+        boxprops=grey,
+        whiskerprops=grey,
+        capprops=grey,
     )
     jitter = np.random.default_rng(0)
-    for place, values in enumerate(known, start=1):
+    for place, (label, values) in enumerate(zip(groups, known, strict=True), start=1):
         x = place + jitter.uniform(-0.15, 0.15, len(values))
-        axes.scatter(x, values, s=16, color=BLUE, alpha=0.6, linewidths=0, zorder=3)
-    axes.set(ylim=(-0.03, 1.03), ylabel="Dice")
+        style = {"color": BLUE, "marker": "o"} | points.get(label, {})
+        axes.scatter(x, values, s=18, alpha=0.75, linewidths=0, zorder=3, **style)
     axes.grid(axis="y", alpha=0.3)
-    return figure
 
 
 def burden_bland_altman(

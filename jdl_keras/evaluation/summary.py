@@ -2,7 +2,6 @@
 
 import io
 import json
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from jdl_keras.evaluation.per_patient import (
     SliceResult,
 )
 from jdl_keras.evaluation.statistics import bland_altman, concordance, describe, number
-from tfrecords_tools.files import write_text
+from tfrecords_tools.files import safe_name, write_text
 from tfrecords_tools.labels import TASKS
 
 EMPTY_RULE = (
@@ -117,18 +116,11 @@ def write_evaluation(
     summary = summarise(split, slices, patients)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, figure in figures:
-        save_figure(figure, folder / "figures" / f"{_file_name(name)}.png")
+        save_figure(figure, folder / "figures" / f"{safe_name(name)}.png")
     write_text(folder / "per_slice.csv", _csv(slices, SLICE_COLUMNS))
     write_text(folder / "per_patient.csv", _csv(patients, PATIENT_COLUMNS))
     write_text(folder / "summary.json", json.dumps(summary, indent=2, allow_nan=False))
     return summary
-
-
-def _file_name(name: str) -> str:
-    # Names hold keys that come with the data, and data must not steer paths.
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ValueError(f"expected letters, digits, - or _ in a name, got {name!r}")
-    return name
 
 
 def _csv(rows: Sequence, columns: tuple[str, ...]) -> str:

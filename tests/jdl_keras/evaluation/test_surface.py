@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial import KDTree
 
-from jdl_keras.evaluation.surface import bounding_box, hd95_mm, in_plane_hd95_mm
+from jdl_keras.evaluation.surface import (
+    bounding_box,
+    hausdorff_mm,
+    hd95_mm,
+    in_plane_hd95_mm,
+)
 
 masks = arrays(bool, (3, 6, 5))
 steps_mm = st.floats(0.5, 10)
@@ -91,3 +96,26 @@ def test_symmetric_and_equal_to_an_independent_recomputation(a, b, row, column, 
 def test_bounding_box_by_hand():
     box = bounding_box(stack((1, 2, 3), (2, 5, 3)))
     assert box == (slice(1, 3), slice(2, 6), slice(3, 4))
+
+
+def test_hausdorff_is_the_largest_distance():
+    row = np.zeros((2, 3, 21), bool)
+    point = row.copy()
+    row[0, 0], point[0, 0, 0] = True, True
+    # Along the row 20 x 0.5 = 10 mm; HD95 was 9.5 mm.
+    assert hausdorff_mm(point, row, (1.0, 0.5), 8.0) == 10
+    assert hausdorff_mm(row, point, (1.0, 0.5), 8.0) == 10
+    # One stray voxel, a slice of 8 mm and two rows of 1 mm from the row
+    stray = row.copy()
+    stray[1, 2, 7] = True
+    found = hausdorff_mm(row, stray, (1.0, 0.5), 8.0)
+    assert found == pytest.approx(math.sqrt(64 + 4), rel=1e-12)  # float rounding
+    assert math.isnan(hausdorff_mm(row, np.zeros_like(row), (1.0, 0.5), 8.0))
+
+
+@given(masks, masks)
+def test_hausdorff_is_symmetric_and_not_below_hd95(a, b):
+    found = hausdorff_mm(a, b, (1.5, 1.0), 9.0)
+    np.testing.assert_equal(found, hausdorff_mm(b, a, (1.5, 1.0), 9.0))
+    if not math.isnan(found):
+        assert found >= hd95_mm(a, b, (1.5, 1.0), 9.0)
