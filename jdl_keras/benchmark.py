@@ -38,6 +38,7 @@ def _benchmark(argv: Sequence[str] | None) -> None:
     import keras
     import tensorflow as tf
 
+    from jdl_keras.data.centring import image_middle, slice_centres
     from jdl_keras.data.pipeline import training_batches
     from tfrecords_tools import schema
 
@@ -46,7 +47,9 @@ def _benchmark(argv: Sequence[str] | None) -> None:
     parsed = records.map(schema.parse, num_parallel_calls=tf.data.AUTOTUNE)
     rate = _per_second(parsed, 1)
     print(f"reading and parsing, native grid: {rate:.0f} records/s")
-    rate = _per_second(training_batches(record_set, config), config.training.batch_size)
+    centres = slice_centres(record_set.studies("train"), image_middle)
+    batches = training_batches(record_set, config, centres)
+    rate = _per_second(batches, config.training.batch_size)
     size = "x".join(str(n) for n in config.grid.size)
     print(f"resampling and augmentation, grid {size}: {rate:.0f} samples/s")
 

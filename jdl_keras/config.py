@@ -23,11 +23,38 @@ class GridConfig:
         size: rows and columns, multiples of 16.
         spacing_mm: distances of neighbouring rows and columns.
         percentiles: of the intensities on the grid, mapped to 0 and 1.
+        centre: what the grid is centred on: what the `localiser` finds, the middle of
+            the `image`, or the myocardium of the `reference`, an upper bound that no
+            user has. The localiser's networks train around the reference too.
     """
 
     size: tuple[int, int] = (96, 96)
     spacing_mm: tuple[float, float] = (1.5, 1.5)
     percentiles: tuple[float, float] = (1.0, 99.0)
+    centre: Literal["localiser", "image", "reference"] = "localiser"
+
+
+@dataclasses.dataclass(frozen=True)
+class LocaliserConfig:
+    """The network that finds the heart on a coarse grid over the whole field of view.
+
+    Attributes:
+        size: rows and columns, multiples of 16.
+        spacing_mm: distances of neighbouring rows and columns.
+        width: channels of its first convolution, a multiple of 8.
+        steps: updates of its training.
+        batch_size: samples of one update.
+        learning_rate: at the start; it decays to 0 by a cosine.
+        run: run folder whose localiser is taken in place of a new one, or none.
+    """
+
+    size: tuple[int, int] = (96, 96)
+    spacing_mm: tuple[float, float] = (5.0, 5.0)
+    width: int = 16
+    steps: int = 1200
+    batch_size: int = 16
+    learning_rate: float = 3e-3
+    run: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +64,37 @@ class ModelConfig:
     Attributes:
         preset: size of each TransUNet.
         dropout: rate in the transformers.
-        pretrained: npz file of published weights for both networks, or none.
+        share_weights: one network for both tasks (`jdl` with the plain message).
+        pretrained: npz file of published weights for every TransUNet, or none.
+        initial_weights: run folder whose best network this one starts from, or none.
     """
 
     preset: Literal["r50_vit_b16", "small", "tiny"] = "small"
     dropout: float = 0.0
+    share_weights: bool = False
     pretrained: str | None = None
+    initial_weights: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class MessageConfig:
+    """What `jdl` passes from the myocardium network to the scar network.
+
+    Attributes:
+        form: `product`, the paper's image times probability map; `channels`, image,
+            map and product side by side; `features`, the image, with the map
+            multiplying the features of the hybrid stem at every scale.
+        hard: a mask of 0 and 1 in place of the probability map; no gradient flows.
+        stop_gradient: the scar loss does not reach the myocardium network.
+        widen_mm: radius by which the map is dilated.
+        warmup_epochs: epochs in which only the myocardium network learns.
+    """
+
+    form: Literal["product", "channels", "features"] = "product"
+    hard: bool = False
+    stop_gradient: bool = False
+    widen_mm: float = 0.0
+    warmup_epochs: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +109,8 @@ class LossConfig:
             is taken; `sample` takes a ratio per sample.
         l2_myocardium: beta of the myocardium network.
         l2_scar: beta of the scar network.
+        wall_weight: how much more a pixel counts in the scar's cross entropy where the
+            myocardium is predicted: 1 + wall_weight * probability.
     """
 
     myocardium_weight: float = 1.02
@@ -65,6 +119,7 @@ class LossConfig:
     dice_over: Literal["batch", "sample"] = "batch"
     l2_myocardium: float = 5.58e-6
     l2_scar: float = 5.58e-6
+    wall_weight: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,12 +191,41 @@ class EvaluationConfig:
         split: what `train` measures at its end; `validation` keeps the test split
             unread while settings are still being chosen.
         threshold: probability from which a pixel belongs to the mask.
+        smallest_scar_ml: connected scar below this volume is taken out.
+        rotations: passes over equally spaced rotations whose maps are averaged; 1 for
+            the image as it is. The cost grows with it.
+        choose_operating_point: choose threshold and smallest scar on the validation
+            split, for specificity, in place of the two above.
         figures: draw the overlays of every patient.
     """
 
     split: Literal["test", "validation"] = "test"
     threshold: float = 0.5
+    smallest_scar_ml: float = 0.0
+    rotations: int = 1
+    choose_operating_point: bool = False
     figures: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitConfig:
+    """Another use of a record set's patients than that of its manifest.
+
+    Attributes:
+        folds: parts of a cross-validation; 0 keeps the splits of the manifest.
+        fold: the part that is the test split.
+        seed: of the folds and of the choice of patients, the same for all runs that
+            are compared.
+        train_patients: of the training split, this many are used; 0 for all.
+        scar_patients: the scar reference of this many training patients is used, only
+            the myocardium of the others; 0 for all.
+    """
+
+    folds: int = 0
+    fold: int = 0
+    seed: int = 0
+    train_patients: int = 0
+    scar_patients: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,9 +242,12 @@ class Config:
     records: str | None = None
     run_dir: str = "runs/jdl"
     seed: int = 0
-    method: Literal["jdl"] = "jdl"
+    method: Literal["direct", "two_step", "multi_task", "jdl"] = "jdl"
+    split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
     grid: GridConfig = dataclasses.field(default_factory=GridConfig)
+    localiser: LocaliserConfig = dataclasses.field(default_factory=LocaliserConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    message: MessageConfig = dataclasses.field(default_factory=MessageConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     augmentation: AugmentationConfig = dataclasses.field(
         default_factory=AugmentationConfig
@@ -183,11 +270,25 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "0 <= low < high <= 100",
         lambda limits: 0 <= limits[0] < limits[1] <= 100,
     ),
+    "localiser.spacing_mm": ("positive numbers", lambda spacing: min(spacing) > 0),
+    # The groups of its GroupNorm.
+    "localiser.width": ("a positive multiple of 8", lambda n: n > 0 and n % 8 == 0),
+    "localiser.steps": COUNT,
+    "localiser.batch_size": COUNT,
+    "localiser.learning_rate": POSITIVE,
+    "split.folds": ("0, or 2 and more", lambda folds: folds == 0 or folds >= 2),
+    "split.fold": NOT_NEGATIVE,
+    "split.seed": NOT_NEGATIVE,
+    "split.train_patients": NOT_NEGATIVE,
+    "split.scar_patients": NOT_NEGATIVE,
+    "message.widen_mm": NOT_NEGATIVE,
+    "message.warmup_epochs": NOT_NEGATIVE,
     "model.dropout": ("0 <= rate < 1", lambda rate: 0 <= rate < 1),
     "loss.myocardium_weight": NOT_NEGATIVE,
     "loss.dice_weight": NOT_NEGATIVE,
     # At 0 an empty mask would be 0 / 0.
     "loss.smoothing": POSITIVE,
+    "loss.wall_weight": NOT_NEGATIVE,
     "loss.l2_myocardium": NOT_NEGATIVE,
     "loss.l2_scar": NOT_NEGATIVE,
     "augmentation.scale": RANGE,
@@ -203,6 +304,8 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "training.micro_batches": COUNT,
     "training.patience": NOT_NEGATIVE,
     "evaluation.threshold": ("0 < t < 1", lambda threshold: 0 < threshold < 1),
+    "evaluation.smallest_scar_ml": NOT_NEGATIVE,
+    "evaluation.rotations": ("1 to 360", lambda count: 1 <= count <= 360),
 }
 """For the keys whose type alone is not enough: what is right, in words and in code."""
 
@@ -216,20 +319,48 @@ def check(config: Config) -> None:
     for key, (expected, holds) in RULES.items():
         value = operator.attrgetter(key)(config)
         _require(_is_finite(value) and holds(value), key, expected, value)
-    size = config.grid.size
-    near = [max(2, round(n / STRIDE)) * STRIDE for n in size]
-    _require(
-        all(n % STRIDE == 0 and n >= 2 * STRIDE for n in size),
-        "grid.size",
-        f"multiples of {STRIDE} from {2 * STRIDE}, such as {near}",
-        size,
-    )
+    for key in ("grid.size", "localiser.size"):
+        size = operator.attrgetter(key)(config)
+        near = [max(2, round(n / STRIDE)) * STRIDE for n in size]
+        _require(
+            all(n % STRIDE == 0 and n >= 2 * STRIDE for n in size),
+            key,
+            f"multiples of {STRIDE} from {2 * STRIDE}, such as {near}",
+            size,
+        )
     training = config.training
     _require(
         training.batch_size % training.micro_batches == 0,
         "training.micro_batches",
         f"a divisor of training.batch_size ({training.batch_size})",
         training.micro_batches,
+    )
+    split = config.split
+    _require(
+        split.fold < max(split.folds, 1),
+        "split.fold",
+        f"below split.folds ({split.folds})",
+        split.fold,
+    )
+    message, default = config.message, MessageConfig()
+    _require(
+        config.method == "jdl"
+        or (message == default and not config.model.share_weights),
+        "message and model.share_weights",
+        "their defaults unless method is jdl",
+        config.method,
+    )
+    _require(
+        config.method != "direct" or not config.loss.wall_weight,
+        "loss.wall_weight",
+        "0 for direct, which predicts no myocardium",
+        config.loss.wall_weight,
+    )
+    _require(
+        not config.model.share_weights or message.form == "product",
+        "model.share_weights",
+        "false unless message.form is product, since both networks take the same input",
+        message.form,
     )
 
 

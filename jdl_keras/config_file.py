@@ -1,7 +1,8 @@
 """Configurations on the command line and in YAML."""
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -41,6 +42,31 @@ def plain(config: Config) -> dict:
         return [*value] if isinstance(value, tuple) else value
 
     return listed(dataclasses.asdict(config))
+
+
+def flat(config: Config) -> dict:
+    """Every setting by its dotted key."""
+    settings: dict = {}
+    for key, value in plain(config).items():
+        if isinstance(value, dict):
+            settings |= {f"{key}.{name}": item for name, item in value.items()}
+        else:
+            settings[key] = value
+    return settings
+
+
+def from_flat(settings: Mapping[str, object]) -> Config:
+    """The configuration with these settings by dotted key; others have their defaults.
+
+    Raises:
+        RefusedError: `CONFIG`, with the key at fault.
+    """
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in settings.items()
+    }
+    argv = [f"--{key}={text}" for key, text in texts.items()]
+    return parse_config("jdl_keras", "a run", argv)
 
 
 def write_config(config: Config, path: Path) -> None:

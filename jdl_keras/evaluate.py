@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from tfrecords_tools.errors import run_command
 from tfrecords_tools.quiet_tensorflow import load_tensorflow
@@ -22,13 +23,18 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     parser.add_argument(
         "--records", type=Path | None, help="record set other than the run's"
     )
+    parser.add_argument(
+        "--protocol",
+        type=Literal["emidec"] | None,
+        help="numbers of this challenge beside ours",
+    )
     arguments = parse(parser, argv)
 
     load_tensorflow()
 
     from jdl_keras.inference.evaluate_run import evaluate_run
 
-    evaluate_run(arguments.run, arguments.split, arguments.records)
+    evaluate_run(arguments.run, arguments.split, arguments.records, arguments.protocol)
 
 
 if __name__ == "__main__":

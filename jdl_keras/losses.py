@@ -17,16 +17,21 @@ PROBABILITY_FLOOR = 1e-7
 """Keeps the logarithm finite; the largest loss of a pixel is 16.1."""
 
 
-def cross_entropy(reference: KerasTensor, probability: KerasTensor) -> KerasTensor:
+def cross_entropy(
+    reference: KerasTensor,
+    probability: KerasTensor,
+    weight: KerasTensor | float = 1.0,
+) -> KerasTensor:
     """Mean two-class cross entropy over the pixels, (B,).
 
     Args:
         reference: (B, H, W, 1), 0 or 1.
         probability: (B, H, W, 1) foreground probability.
+        weight: of every pixel, (B, H, W, 1).
     """
     p = ops.clip(probability, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     pixels = reference * ops.log(p) + (1 - reference) * ops.log(1 - p)
-    return -ops.mean(pixels, axis=SPACE)
+    return -ops.mean(weight * pixels, axis=SPACE)
 
 
 def dice_loss(
@@ -64,6 +69,7 @@ class SegmentationLoss:
         probability: KerasTensor,
         labelled: KerasTensor,
         over_replicas: Callable[[list[KerasTensor]], list[KerasTensor]] = list,
+        weight: KerasTensor | float = 1.0,
     ) -> KerasTensor:
         """Loss per sample, (B,); 0 for samples without a reference.
 
@@ -72,6 +78,7 @@ class SegmentationLoss:
             probability: (B, H, W, 1) foreground probability.
             labelled: (B,), 1 where the sample has a reference of this task, else 0.
             over_replicas: sums numbers over the replicas that share a batch.
+            weight: of every pixel in the cross entropy, (B, H, W, 1).
         """
         sums = [
             ops.sum(volume, axis=SPACE) * labelled
@@ -81,7 +88,7 @@ class SegmentationLoss:
             sums = over_replicas([ops.sum(values) for values in sums])
         dice = dice_loss(*sums, self.smoothing)
         return labelled * (
-            cross_entropy(reference, probability) + self.dice_weight * dice
+            cross_entropy(reference, probability, weight) + self.dice_weight * dice
         )
 
 

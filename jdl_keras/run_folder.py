@@ -7,18 +7,27 @@ import json
 import platform
 import subprocess
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jdl_keras.config import Config
 from jdl_keras.config_file import read_config, write_config
+from jdl_keras.data.centring import image_middle, reference_centre
 from tfrecords_tools import files
 from tfrecords_tools.errors import RefusedError
+from tfrecords_tools.study import Study
 
 if TYPE_CHECKING:
     import keras
 
-PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy", "jdl-keras")
+    from jdl_keras.models.localiser import Localiser
+
+Locate = Callable[[Study], tuple[float, float]]
+"""From a study to the native (row, column) on which its crop is centred."""
+
+PACKAGES = ("keras", "keras-hub", "numpy", "jdl-keras")
+"""Beside the backend, which is a package of its name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +42,8 @@ class RunFolder:
     checkpoints = property(lambda self: self.path / "checkpoints")
     tensorboard = property(lambda self: self.path / "tensorboard")
     model = property(lambda self: self.path / "model.keras")
-    model_checksum = property(lambda self: self.path / "model.keras.sha256")
+    localiser = property(lambda self: self.path / "localiser.keras")
+    operating_point = property(lambda self: self.path / "operating_point.json")
 
     def evaluation(self, split: str) -> Path:
         """Folder of the evaluation of a split."""
@@ -53,10 +63,11 @@ class RunFolder:
 
     def save_network(self, network: "keras.Model") -> None:
         """Replaces `model.keras`, and the checksum beside it."""
-        with files.whole_file(self.model, suffix=".keras") as temporary:
-            network.save(temporary)
-            checksum = files.sha256(temporary)
-        files.write_text(self.model_checksum, f"{checksum}  {self.model.name}\n")
+        _save(network, self.model)
+
+    def save_localiser(self, network: "keras.Model") -> None:
+        """Replaces `localiser.keras`, and the checksum beside it."""
+        _save(network, self.localiser)
 
     def load_config(self) -> Config:
         """The configuration of the run.
@@ -79,31 +90,81 @@ class RunFolder:
 
         from jdl_keras.models.methods import build_network
 
-        if not self.model.is_file() or not self.model_checksum.is_file():
-            reason = "no trained network yet; finish the training of this run"
-            raise RefusedError(self.model, "NOT_A_FILE", reason)
-        checksum = self.model_checksum.read_bytes().partition(b" ")[0]
-        if files.sha256(self.model).encode() != checksum:
-            reason = "its checksum is not that of model.keras.sha256; train again"
-            raise RefusedError(self.model, "CORRUPT", reason)
         # Whatever it was trained in, so that all commands find the same masks.
         keras.config.set_dtype_policy("float32")
         network = build_network(self.load_config())
-        try:
-            with warnings.catch_warnings():
-                # Keras only warns where it leaves a layer with random weights.
-                warnings.simplefilter("error", UserWarning)
-                network.load_weights(self.model)
-        except (ValueError, UserWarning):
-            reason = "not the network of config.yaml, which has been changed"
-            raise RefusedError(self.model, "SHAPE_MISMATCH", reason) from None
+        self.load_weights(network)
         return network
+
+    def load_weights(self, network: "keras.Model") -> None:
+        """Gives the weights of the best network to one that is wired like it.
+
+        Raises:
+            RefusedError: if `model.keras` is missing, damaged or of other networks.
+        """
+        _load(network, self.model)
+
+    def locate(self, centre: str) -> Locate:
+        """How the centre of a study's crop is found, see `config.GridConfig.centre`."""
+        if centre == "localiser":
+            return self.load_localiser().study_centre
+        return {"image": image_middle, "reference": reference_centre}[centre]
+
+    def load_localiser(self) -> "Localiser":
+        """The localiser of the run.
+
+        Raises:
+            RefusedError: if `localiser.keras` is missing or not what was written.
+        """
+        import keras
+
+        from jdl_keras.models.localiser import Localiser, build_localiser
+        from jdl_keras.preprocessing import Grid
+
+        config = self.load_config().localiser
+        keras.config.set_dtype_policy("float32")
+        network = build_localiser(config)
+        _load(network, self.localiser)
+        return Localiser(network, Grid(config.size, config.spacing_mm))
+
+
+def checksum_file(path: Path) -> Path:
+    """The file beside a network that holds its SHA-256."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _save(network: "keras.Model", path: Path) -> None:
+    with files.whole_file(path, suffix=".keras") as temporary:
+        network.save(temporary)
+        checksum = files.sha256(temporary)
+    files.write_text(checksum_file(path), f"{checksum}  {path.name}\n")
+
+
+def _load(network: "keras.Model", path: Path) -> None:
+    if not path.is_file() or not checksum_file(path).is_file():
+        reason = "no trained network yet; finish the training of this run"
+        raise RefusedError(path, "NOT_A_FILE", reason)
+    checksum = checksum_file(path).read_bytes().partition(b" ")[0]
+    if files.sha256(path).encode() != checksum:
+        reason = f"its checksum is not that of {path.name}.sha256; train again"
+        raise RefusedError(path, "CORRUPT", reason)
+    try:
+        with warnings.catch_warnings():
+            # Keras only warns where it leaves a layer with random weights.
+            warnings.simplefilter("error", UserWarning)
+            network.load_weights(path)
+    except (ValueError, UserWarning):
+        reason = "not the network of this configuration (method, model, grid.size)"
+        raise RefusedError(path, "SHAPE_MISMATCH", reason) from None
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what decides the bits of a run."""
-    found = {}
-    for package in PACKAGES:
+    """The active backend, and installed versions of what decides the bits of a run."""
+    import keras
+
+    backend = keras.config.backend()
+    found = {"keras_backend": backend}
+    for package in (backend, *PACKAGES):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
@@ -124,6 +185,19 @@ def _commit() -> str | None:
 
 
 def _devices() -> list[str]:
+    """What the active backend computes on."""
+    import keras
+
+    backend = keras.config.backend()
+    if backend == "jax":
+        import jax
+
+        return [f"{one.platform}:{one.id} {one.device_kind}" for one in jax.devices()]
+    if backend == "torch":
+        from torch import cuda
+
+        names = map(cuda.get_device_name, range(cuda.device_count()))
+        return [f"cuda:{i} {name}" for i, name in enumerate(names)] or ["cpu"]
     import tensorflow as tf
 
     return [device.name for device in tf.config.list_logical_devices()]

@@ -11,6 +11,7 @@ from tfrecords_tools.quiet_tensorflow import load_tensorflow
 
 if TYPE_CHECKING:
     from jdl_keras.config import Config
+    from jdl_keras.training.checkpoint import TrainingState
 
 PHANTOM_RECORDS = Path("records/phantom")
 """Where a cohort is made when no record set is given."""
@@ -25,15 +26,30 @@ def _train(argv: Sequence[str] | None) -> None:
     from jdl_keras.config_file import parse_config
 
     config = parse_config("jdl_keras.train", "Trains and measures a model.", argv)
-    if config.records is None:
-        config = _with_phantom(config)
+    config = with_records(config)
+    state = run(config)
+    folder = Path(config.run_dir)
+    print(
+        f"network of epoch {state.best_epoch}, chosen on validation "
+        f"(scar Dice {state.best:.3f} on the grid)\n"
+        f"{folder}: model.keras, evaluation/{config.evaluation.split}/; "
+        f"curves: tensorboard --logdir {folder / 'tensorboard'}"
+    )
 
-    from tfrecords_tools.record_set import open_record_set
 
-    record_set = open_record_set(Path(config.records))
+def run(config: "Config") -> "TrainingState":
+    """Trains a run, or what is left of it, and measures it.
+
+    Raises:
+        RefusedError: if configuration, record set or run folder cannot be used.
+        DivergedError: if an epoch has no finite loss.
+    """
+    from jdl_keras.data.views import open_records
+
+    record_set = open_records(config)
     load_tensorflow()
 
-    from jdl_keras.inference.evaluate_run import evaluate_run
+    from jdl_keras.inference.evaluate_run import choose_on_validation, evaluate_run
     from jdl_keras.run_folder import RunFolder
     from jdl_keras.training.loop import train
     from tfrecords_tools.files import locked
@@ -42,19 +58,18 @@ def _train(argv: Sequence[str] | None) -> None:
     folder.path.mkdir(parents=True, exist_ok=True)
     with locked(folder.path):
         state = train(config, record_set, folder)
+        if config.evaluation.choose_operating_point:
+            choose_on_validation(folder)
         evaluate_run(folder.path, config.evaluation.split)
-    print(
-        f"network of epoch {state.best_epoch}, chosen on validation "
-        f"(scar Dice {state.best:.3f} on the grid)\n"
-        f"{folder.path}: model.keras, evaluation/{config.evaluation.split}/; "
-        f"curves: tensorboard --logdir {folder.tensorboard}"
-    )
+    return state
 
 
-def _with_phantom(config: "Config") -> "Config":
-    """The configuration on the phantom cohort, which is made if it is not there."""
+def with_records(config: "Config") -> "Config":
+    """The configuration; without records, with the phantom's, made if not there."""
     from tfrecords_tools.build import main as build
 
+    if config.records is not None:
+        return config
     if not (PHANTOM_RECORDS / "manifest.json").is_file():
         print(f"no --records given: making synthetic patients in {PHANTOM_RECORDS}")
         if code := build(["phantom", str(PHANTOM_RECORDS)]):

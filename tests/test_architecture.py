@@ -10,8 +10,9 @@ PACKAGES = ("tfrecords_tools", "jdl_keras")
 
 LEVELS = (
     {"tfrecords_tools"},
-    {"config"},
-    {"config_file", "preprocessing"},
+    {"config", "resampling"},
+    {"config_file", "resampling"},
+    {"preprocessing", "experiment"},
     {"data", "models", "losses", "metrics", "evaluation", "quantification"},
     # Knows the configuration and builds the network, for all that train and predict.
     {"run_folder"},
@@ -28,7 +29,10 @@ NEIGHBOURS = {
 """Imports between parts of one level, and what for."""
 
 HEAVY = {"tensorflow", "keras", "keras_hub", "keras_tuner", "jax", "torch"}
-PORTABLE = ("jdl_keras.models", "jdl_keras.losses", "jdl_keras.metrics")
+PORTABLE = (
+    *("jdl_keras.models", "jdl_keras.losses", "jdl_keras.metrics"),
+    *("jdl_keras.preprocessing", "jdl_keras.data.augmentation"),
+)
 
 
 def modules():
@@ -149,6 +153,12 @@ def test_networks_losses_and_metrics_run_on_every_backend():
         assert not {top(one) for one in used} & (HEAVY - {"keras", "keras_hub"}), name
         private = {x for x in used if x.startswith(("keras.src", "keras_hub.src"))}
         assert not private, name
+
+
+def test_predictions_can_be_made_without_tensorflow():
+    for name in ("jdl_keras.resampling", "jdl_keras.inference.predictor"):
+        heavy = {top(loaded) for loaded in loaded_by(name)} & HEAVY
+        assert not heavy - {"keras", "keras_hub"}, f"importing {name} loads {heavy}"
 
 
 def loaded_by(name):

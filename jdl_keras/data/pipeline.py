@@ -14,12 +14,10 @@ from jdl_keras.preprocessing import (
     Grid,
     finite,
     grid_to_native,
-    image_centre,
     intensity_range,
     sample,
     scale_intensities,
 )
-from tfrecords_tools import schema
 from tfrecords_tools.labels import TASKS, Tissue
 from tfrecords_tools.record_set import RecordSet
 
@@ -36,12 +34,11 @@ def region_masks(label_map: tf.Tensor) -> dict[str, tf.Tensor]:
     }
 
 
-def _prepare(serialized: tf.Tensor, patients: list[str], grid: Grid) -> dict:
+def _prepare(record: dict, centre: tf.Tensor, patients: list[str], grid: Grid) -> dict:
     """A record with its map from the grid and its intensity range on the grid."""
-    record = schema.parse(serialized)
     pixels = finite(record["pixels"][None])
-    centre = image_centre(pixels)
-    transform = grid_to_native(grid, record["spacing_mm"][None], centre)
+    spacing_mm = record["spacing_mm"][None]
+    transform = grid_to_native(grid, spacing_mm, centre[None])
     on_grid = sample(pixels[..., None], transform, grid.size, "BILINEAR", "NEAREST")
     return {
         "pixels": pixels[0],
@@ -88,39 +85,52 @@ def _augmented(prepared: dict, seed: tf.Tensor, grid: Grid, config: Config) -> d
     )
     grid_to_mm = np.linalg.inv(mm_to_grid)
     affine_seed, intensity_seed = tf.unstack(tf.random.split(seed, 2))
-    change = random_affine(affine_seed, config.augmentation)
+    u = tf.random.stateless_uniform([5], affine_seed, -1.0, 1.0)
+    change = random_affine(u, config.augmentation)
     on_grid = np.float32(mm_to_grid) @ change @ np.float32(grid_to_mm)
     result = _to_sample(prepared, prepared["transform"] @ on_grid, grid)
-    result["image"] = random_intensity(
-        result["image"], intensity_seed, config.augmentation
-    )
+    amount_seed, noise_seed = tf.unstack(tf.random.split(intensity_seed, 2))
+    u = tf.random.stateless_uniform([2], amount_seed)
+    noise = tf.random.stateless_normal(tf.shape(result["image"]), noise_seed)
+    result["image"] = random_intensity(result["image"], u, noise, config.augmentation)
     return result
 
 
-def _prepared(record_set: RecordSet, split: str, config: Config) -> tf.data.Dataset:
+def _prepared(
+    record_set: RecordSet, split: str, config: Config, centres: np.ndarray
+) -> tf.data.Dataset:
     grid = Grid.from_config(config.grid)
     patients = record_set.patients(split)
-    return record_set.examples(split).map(
-        lambda serialized: _prepare(serialized, patients, grid),
+    places = tf.data.Dataset.from_tensor_slices(np.float32(centres))
+    return tf.data.Dataset.zip(record_set.examples(split), places).map(
+        lambda serialized, centre: _prepare(
+            record_set.parse(serialized), centre, patients, grid
+        ),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
 
 
 def training_batches(
-    record_set: RecordSet, config: Config, first_epoch: int = 0
+    record_set: RecordSet, config: Config, centres: np.ndarray, first_epoch: int = 0
 ) -> tf.data.Dataset:
     """Augmented, shuffled batches of all epochs from `first_epoch` on, in one row.
 
     Order and augmentation are functions of (seed, epoch, place in the record set), so
     that a run that continues sees what it would have seen. The last batch of an epoch
     holds what is left.
+
+    Args:
+        record_set: whose training split is read.
+        config: of the run.
+        centres: (slices, 2) native (row, column) on which the grid is centred.
+        first_epoch: finished epochs.
     """
     grid, seed = Grid.from_config(config.grid), config.seed
-    slices = _prepared(record_set, "train", config)
+    slices = _prepared(record_set, "train", config, centres)
     if config.training.cache:
         slices = slices.cache()
     slices = slices.enumerate()
-    count = record_set.manifest.totals["train"]["slices"]
+    count = record_set.totals("train")["slices"]
 
     def epoch_of_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_key = tf.random.fold_in([seed, 0], epoch)
@@ -139,12 +149,15 @@ def training_batches(
 
 
 def validation_batches(
-    record_set: RecordSet, config: Config, split: str = "validation"
+    record_set: RecordSet,
+    config: Config,
+    centres: np.ndarray,
+    split: str = "validation",
 ) -> tf.data.Dataset:
     """The samples of a split in order, as they are, cached in memory."""
     grid = Grid.from_config(config.grid)
     return (
-        _prepared(record_set, split, config)
+        _prepared(record_set, split, config, centres)
         .map(
             lambda prepared: _to_sample(prepared, prepared["transform"], grid),
             num_parallel_calls=tf.data.AUTOTUNE,

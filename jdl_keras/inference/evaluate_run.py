@@ -1,68 +1,181 @@
 """Predicts a split of a record set with a trained run, and measures it."""
 
+import dataclasses
+import json
+import shutil
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
+import keras
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from jdl_keras.evaluation.figures import overlay_figures
+from jdl_keras.config import Config
+from jdl_keras.data.views import open_records
+from jdl_keras.evaluation import emidec_protocol
+from jdl_keras.evaluation.crops import measure_crop, summarise_crops
+from jdl_keras.evaluation.masks import mask_path, read_mask, write_mask
+from jdl_keras.evaluation.operating_point import (
+    choose_operating_point,
+    write_operating_point,
+)
+from jdl_keras.evaluation.overlays import overlay_figures
 from jdl_keras.evaluation.per_patient import measure_study, patient_results
-from jdl_keras.evaluation.summary import table, write_evaluation
+from jdl_keras.evaluation.summary import summarise, table, write_evaluation
+from jdl_keras.inference.mask_rule import MaskRule
 from jdl_keras.inference.predictor import Predictor
 from jdl_keras.preprocessing import Grid
 from jdl_keras.run_folder import RunFolder
 from tfrecords_tools.errors import RefusedError
+from tfrecords_tools.files import write_text
 from tfrecords_tools.record_set import open_record_set
 from tfrecords_tools.study import Study
+from tfrecords_tools.study_set import StudySet
 
 Case = tuple[Study, dict[str, np.ndarray]]
+"""A study, and for each task the predicted boolean (S, H, W) mask."""
 
 
-def evaluate_run(run: Path, split: str, records: Path | None = None) -> dict:
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A run that can predict."""
+
+    folder: RunFolder
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration of the run."""
+        return self.folder.load_config()
+
+    @cached_property
+    def network(self) -> keras.Model:
+        """The best network."""
+        return self.folder.load_network()
+
+    def predictor(self, centre: str) -> Predictor:
+        """Predicts with crops around this centre, see `config.GridConfig.centre`."""
+        return Predictor(
+            self.network,
+            Grid.from_config(self.config.grid),
+            self.folder.locate(centre),
+            self.config.evaluation.rotations,
+        )
+
+    def records(self, records: Path | None = None) -> StudySet:
+        """Another record set, or the run's own as its configuration wants it seen."""
+        if records is not None:
+            return open_record_set(records)
+        return open_records(self.config)
+
+
+def choose_on_validation(folder: RunFolder) -> None:
+    """Writes `operating_point.json`, chosen on the run's validation split."""
+    run = TrainedRun(folder)
+    predictor = run.predictor(run.config.grid.centre)
+    chosen = choose_operating_point(
+        (study, predictor.probability_maps(study)["scar"])
+        for study in _shown(run.records(), "validation", "choosing the threshold on")
+    )
+    write_operating_point(folder.operating_point, chosen)
+
+
+def evaluate_run(
+    path: Path, split: str, records: Path | None = None, protocol: str | None = None
+) -> dict:
     """Writes `evaluation/<split>` of a run, prints its table, returns its summary.
 
     Args:
-        run: the run folder.
+        path: the run folder.
         split: train, validation or test.
         records: a record set other than the one that the run was trained on.
+        protocol: `emidec` for the challenge's numbers beside ours.
 
     Raises:
         RefusedError: if run or record set cannot be used.
     """
-    folder = RunFolder(run)
-    config = folder.load_config()
-    record_set = open_record_set(Path(records or config.records))
-    patients = record_set.patients(split)
-    if not patients:
+    folder = RunFolder(path)
+    run = TrainedRun(folder)
+    record_set = run.records(records)
+    if not record_set.patients(split):
         reason = f"the {split} split has no patients"
-        raise RefusedError(record_set.folder, "SPLIT", reason)
-    predictor = Predictor(folder.load_network(), Grid.from_config(config.grid))
+        raise RefusedError(record_set.path, "SPLIT", reason)
+    target = folder.evaluation(split)
+    rule = MaskRule.of_run(folder, run.config.evaluation)
+    predictor = run.predictor(run.config.grid.centre)
+    # Of another record set, perhaps.
+    shutil.rmtree(target / "masks", ignore_errors=True)
+    results = []
+    for study in _shown(record_set, split, "measuring"):
+        masks = rule.masks(study, predictor.probability_maps(study))
+        for task, mask in masks.items():
+            write_mask(target / "masks", study, task, mask)
+        results.append(measure_study(study, masks))
 
     def cases() -> Iterator[Case]:
+        # Read back, so that only one study is in memory at a time.
         for study in record_set.studies(split):
-            yield study, predictor.masks(study, config.evaluation.threshold)
+            yield (
+                study,
+                {
+                    task: read_mask(mask_path(target / "masks", study, task))
+                    for task in run.network.output
+                },
+            )
 
-    console = Console(stderr=True)
-    results = [
-        measure_study(study, masks)
-        for study, masks in track(
-            cases(),
-            f"measuring {split}",
-            total=sum(p.studies for p in record_set.manifest.of_split(split)),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-    ]
     summary = write_evaluation(
-        folder.evaluation(split),
+        target,
         split,
         [row for result in results for row in result.slices],
         patient_results(results),
-        # Predicted once more, so that only one study is in memory at a time.
-        overlay_figures(cases()) if config.evaluation.figures else (),
+        overlay_figures(cases()) if run.config.evaluation.figures else (),
     )
-    Console().print(table(summary))
+    console = Console()
+    console.print(table(summary))
+    if protocol == "emidec":
+        numbers = emidec_protocol.write_emidec(
+            target, [emidec_protocol.measure_case(*case) for case in cases()]
+        )
+        console.print(emidec_protocol.emidec_table(numbers))
+    if run.config.grid.centre == "localiser":
+        gap = _localiser_report(run, record_set, split, rule, summary)
+        write_text(target / "localiser.json", json.dumps(gap, indent=2) + "\n")
     return summary
+
+
+def _localiser_report(
+    run: TrainedRun, record_set: StudySet, split: str, rule: MaskRule, summary: dict
+) -> dict:
+    """How well the crops sit, and what crops around the reference would bring."""
+    localiser, grid = run.folder.load_localiser(), run.config.grid
+    crop_mm = tuple(np.multiply(grid.size, grid.spacing_mm))
+    oracle = run.predictor("reference")
+    results, crops = [], []
+    for study in _shown(record_set, split, "measuring crops of"):
+        masks = rule.masks(study, oracle.probability_maps(study))
+        results.append(measure_study(study, masks))
+        slices, centre = localiser.slice_centres(study), localiser.study_centre(study)
+        crops.append(measure_crop(study, slices, centre, crop_mm))
+    oracle_summary = summarise(split, [], patient_results(results))
+    dice = {
+        task: {
+            "localiser": values["dice"]["mean"],
+            "reference": oracle_summary["tasks"][task]["dice"]["mean"],
+        }
+        for task, values in summary["tasks"].items()
+    }
+    return {"crops": summarise_crops(crops), "dice_by_crop_centre": dice}
+
+
+def _shown(record_set: StudySet, split: str, doing: str) -> Iterator[Study]:
+    """The studies of a split, with a bar and the time left."""
+    console = Console(stderr=True)
+    yield from track(
+        record_set.studies(split),
+        f"{doing} {split}",
+        total=record_set.totals(split)["studies"],
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

@@ -1,7 +1,14 @@
 """The message from the myocardium network to the scar network."""
 
+import math
+
 import keras
-from keras import KerasTensor
+from keras import KerasTensor, ops
+
+from jdl_keras.config import MessageConfig
+
+HARD_THRESHOLD = 0.5
+"""Probability from which a pixel belongs to a hard mask."""
 
 
 def pass_message(image: KerasTensor, myocardium: KerasTensor) -> KerasTensor:
@@ -17,3 +24,24 @@ def pass_message(image: KerasTensor, myocardium: KerasTensor) -> KerasTensor:
         (B, H, W, 1), the element-wise product.
     """
     return keras.layers.Multiply(name="message")([image, myocardium])
+
+
+def hardened(myocardium: KerasTensor) -> KerasTensor:
+    """The mask of 0 and 1 of a probability map; it has no gradient."""
+    return ops.cast(myocardium >= HARD_THRESHOLD, "float32")
+
+
+def mask_of(
+    myocardium: KerasTensor, message: MessageConfig, spacing_mm: tuple[float, float]
+) -> KerasTensor:
+    """What the message makes of the probability map (B, H, W, 1) before it is used."""
+    if message.stop_gradient:
+        myocardium = ops.stop_gradient(myocardium)
+    if message.hard:
+        myocardium = hardened(myocardium)
+    if message.widen_mm:
+        # The maximum over a window is the dilation of a map.
+        window = [1 + 2 * math.ceil(message.widen_mm / mm) for mm in spacing_mm]
+        widen = keras.layers.MaxPooling2D(window, 1, padding="same", name="widened")
+        myocardium = widen(myocardium)
+    return myocardium

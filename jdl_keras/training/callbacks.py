@@ -86,14 +86,18 @@ class ProgressBar(keras.callbacks.Callback):
         epochs: of the whole run.
         first_epoch: finished epochs.
         steps: of one epoch.
+        title: what is trained.
     """
 
-    def __init__(self, epochs: int, first_epoch: int, steps: int):
+    def __init__(
+        self, epochs: int, first_epoch: int, steps: int, title: str = "training"
+    ):
         super().__init__()
+        self.title = title
         self.epochs, self.first_epoch = epochs, first_epoch
         self.console = Console(stderr=True)
         self.bar = Progress(
-            TextColumn("training"),
+            TextColumn(title),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -128,9 +132,8 @@ class ProgressBar(keras.callbacks.Callback):
         if self.bar.disable:
             done = epoch + 1 - self.first_epoch
             left = (time.monotonic() - self.start) / done * (self.epochs - epoch - 1)
-            line = (
-                f"epoch {epoch + 1}/{self.epochs}: {scores}, {left / 60:.1f} min left"
-            )
+            place = f"{self.title}, epoch {epoch + 1}/{self.epochs}"
+            line = f"{place}: {scores}, {left / 60:.1f} min left"
             self.console.print(line, soft_wrap=True, highlight=False)
 
 

@@ -71,6 +71,11 @@ def save(
         shutil.rmtree(old)
 
 
+def found(folder: Path) -> list[Path]:
+    """The checkpoints, newest first, damaged ones too."""
+    return sorted(folder.glob("epoch-*"), reverse=True)
+
+
 def restore(
     folder: Path, variables: Sequence[keras.Variable], fingerprint: dict
 ) -> TrainingState:
@@ -80,15 +85,15 @@ def restore(
         RefusedError: `OTHER_RUN` if the checkpoint is of another configuration,
             record set or version, with the key; `CORRUPT` if all are damaged.
     """
-    found = sorted(folder.glob("epoch-*"), reverse=True)
-    for path in found:
+    paths = found(folder)
+    for path in paths:
         if _is_intact(path):
             return _read(path, variables, fingerprint)
         print(
             f"WARNING {path}: CORRUPT: damaged, trying the one before it",
             file=sys.stderr,
         )
-    if found:
+    if paths:
         reason = "all checkpoints are damaged; start anew with another --run_dir"
         raise RefusedError(folder, "CORRUPT", reason)
     return TrainingState(fingerprint)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from jdl_keras.config import LossConfig
 from jdl_keras.losses import SegmentationLoss, l2
 from jdl_keras.metrics import PatientDice
+from jdl_keras.models.methods import parts, training_network
 
 Batch = Mapping[str, tf.Tensor]
 Nested = TypeVar("Nested")
@@ -44,14 +45,14 @@ class JointTrainer(keras.Model):
     its share, an uneven last batch included, whatever the number of replicas.
 
     Args:
-        network: from images (B, H, W, 1) to a dict of probability maps by task, with
-            a sub-model `<task>_network` for each task.
+        network: what `models.methods.build_network` returned.
         loss: the configuration of the loss.
         batch_size: samples of one update, over all replicas.
         micro_batches: parts in which a replica computes its share.
         clip_norm: largest global norm of the summed gradients; 0 for none.
         patients: patients of the validation split, for its metrics.
         threshold: probability from which a pixel belongs to a mask.
+        warmup_steps: updates in which the scar's loss does not count.
     """
 
     def __init__(
@@ -63,22 +64,25 @@ class JointTrainer(keras.Model):
         clip_norm: float = 0.0,
         patients: int = 1,
         threshold: float = 0.5,
+        warmup_steps: int = 0,
     ):
         super().__init__(name="joint_trainer")
         self.network = network
+        self.training_network = training_network(network)
         self.batch_size, self.micro_batches = batch_size, micro_batches
         self.clip_norm = clip_norm
         self.task_loss = SegmentationLoss(
             loss.dice_weight, loss.smoothing, loss.dice_over
         )
         self.tasks = tuple(network.output)
-        weights = {"myocardium": loss.myocardium_weight, "scar": 1.0}
-        self.task_weights = {task: weights[task] for task in self.tasks}
-        l2_weights = {"myocardium": loss.l2_myocardium, "scar": loss.l2_scar}
-        self.l2_weights = {task: l2_weights[task] for task in self.tasks}
-        self.task_variables = {
-            task: network.get_layer(f"{task}_network").trainable_variables
-            for task in self.tasks
+        self.myocardium_weight = loss.myocardium_weight
+        self.wall_weight, self.warmup_steps = loss.wall_weight, warmup_steps
+        self.part_variables = {
+            name: part.trainable_variables for name, part in parts(network).items()
+        }
+        self.l2_weights = {
+            name: loss.l2_scar if name.startswith("scar") else loss.l2_myocardium
+            for name in self.part_variables
         }
         self.averages = [
             variable
@@ -91,7 +95,7 @@ class JointTrainer(keras.Model):
     def _add_metrics(self, patients: int, threshold: float) -> None:
         names = ["loss", "skipped_updates"]
         names += [f"{task}_loss" for task in self.tasks]
-        names += [f"{task}_gradient_norm" for task in self.tasks]
+        names += [f"{part}_gradient_norm" for part in self.part_variables]
         self.means = {name: keras.metrics.Mean(name) for name in names}
         self.dice = {
             task: PatientDice(patients, threshold, name=f"{task}_dice")
@@ -108,6 +112,10 @@ class JointTrainer(keras.Model):
         self, batch: Batch, probabilities: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         """For each task the sum of the samples' losses."""
+        weights = {task: 1.0 for task in self.tasks}
+        if self.wall_weight:
+            wall = tf.stop_gradient(probabilities["myocardium"])
+            weights["scar"] = 1.0 + self.wall_weight * wall
         return {
             task: tf.reduce_sum(
                 self.task_loss(
@@ -115,6 +123,7 @@ class JointTrainer(keras.Model):
                     probabilities[task],
                     batch["labelled"][task],
                     over_replicas,
+                    weights[task],
                 )
             )
             for task in self.tasks
@@ -122,14 +131,20 @@ class JointTrainer(keras.Model):
 
     def _data_loss(self, task_sums: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """This share's part of the mean over the global batch."""
-        weighted = [self.task_weights[task] * task_sums[task] for task in self.tasks]
-        return tf.add_n(weighted) / self.batch_size
+        weighted = {
+            "myocardium": self.myocardium_weight,
+            "scar": tf.cast(self.optimizer.iterations >= self.warmup_steps, tf.float32),
+        }
+        return (
+            tf.add_n([weighted[task] * task_sums[task] for task in self.tasks])
+            / self.batch_size
+        )
 
     def _regularization(self) -> tf.Tensor:
         return tf.add_n(
             [
-                self.l2_weights[task] * l2(variables)
-                for task, variables in self.task_variables.items()
+                self.l2_weights[part] * l2(variables)
+                for part, variables in self.part_variables.items()
             ]
         )
 
@@ -157,11 +172,14 @@ class JointTrainer(keras.Model):
     def _gradients(self, batch: Batch) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         """Gradients and losses, summed over the micro-batches of this replica."""
         variables = self.network.trainable_variables
+        batch = self._trainable_labels(batch)
         gradients = [tf.zeros_like(variable) for variable in variables]
         task_sums = dict.fromkeys(self.tasks, tf.constant(0.0))
         for part in self._split(batch):
             with tf.GradientTape() as tape:
-                probabilities = self.network(part["image"], training=True)
+                probabilities = self.training_network(
+                    [part["image"], part["myocardium"]], training=True
+                )
                 part_sums = self._task_sums(part, probabilities)
                 loss = self._data_loss(part_sums)
             part_gradients = tape.gradient(
@@ -170,6 +188,14 @@ class JointTrainer(keras.Model):
             gradients = [a + b for a, b in zip(gradients, part_gradients, strict=True)]
             task_sums = {task: task_sums[task] + part_sums[task] for task in task_sums}
         return self._with_regularization(gradients), task_sums
+
+    def _trainable_labels(self, batch: Batch) -> Batch:
+        """Without a reference to mask by, `two_step` has no image for its scar."""
+        if self.network.name != "two_step":
+            return batch
+        labelled = batch["labelled"]
+        both = labelled["scar"] * labelled["myocardium"]
+        return {**batch, "labelled": {**labelled, "scar": both}}
 
     def _split(self, batch: Batch) -> list[Batch]:
         """Micro-batches whose sizes differ by at most one."""
@@ -185,8 +211,8 @@ class JointTrainer(keras.Model):
         """Adds the gradient of the L2 terms, one replica's share of it."""
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         weight = {
-            id(variable): 2 * self.l2_weights[task] / replicas
-            for task, variables in self.task_variables.items()
+            id(variable): 2 * self.l2_weights[part] / replicas
+            for part, variables in self.part_variables.items()
             for variable in variables
         }
         variables = self.network.trainable_variables
@@ -238,9 +264,9 @@ class JointTrainer(keras.Model):
             )
         }
         values = {"loss": loss, **{f"{t}_loss": losses[t] for t in self.tasks}}
-        for task, variables in self.task_variables.items():
+        for part, variables in self.part_variables.items():
             norm = tf.linalg.global_norm([by_variable[id(v)] for v in variables])
-            values[f"{task}_gradient_norm"] = norm
+            values[f"{part}_gradient_norm"] = norm
         for name, value in values.items():
             # The weight alone would not do: 0 times NaN is NaN.
             self.means[name].update_state(tf.where(finite, value, 0.0), finite)

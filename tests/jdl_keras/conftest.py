@@ -104,6 +104,11 @@ def build_toy():
 
 
 @pytest.fixture(scope="session")
+def toy_method():
+    return runpy.run_path(str(TOY))["toy_method"]
+
+
+@pytest.fixture(scope="session")
 def trained_run(cohort_records, run, tmp_path_factory):
     """The real command with the smallest real networks, two epochs."""
     folder = tmp_path_factory.mktemp("trained") / "run"

@@ -28,12 +28,14 @@ import numpy as np
 from jdl_keras.losses import SegmentationLoss
 from jdl_keras.metrics import PatientDice
 from jdl_keras.models import load_npz
-from jdl_keras.models.methods import build_jdl
+from jdl_keras.config import Config, GridConfig, ModelConfig
+from jdl_keras.models.methods import build_network
 
 folder, preset, expected_backend = sys.argv[1:]
 assert keras.backend.backend() == expected_backend
 case = np.load(f"{folder}/case.npz")
-network = build_jdl(preset, case["image"].shape[1:3])
+grid = GridConfig(size=case["image"].shape[1:3])
+network = build_network(Config(grid=grid, model=ModelConfig(preset=preset)))
 for task in ("myocardium", "scar"):
     load_npz(network.get_layer(f"{task}_network"), f"{folder}/{task}.npz")
 outputs = dict(network(case["image"], training=False))

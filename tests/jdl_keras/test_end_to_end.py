@@ -15,7 +15,7 @@ import tensorflow as tf
 from jdl_keras.evaluate import main as evaluate
 from jdl_keras.inference.predictor import Predictor
 from jdl_keras.preprocessing import Grid
-from jdl_keras.run_folder import RunFolder
+from jdl_keras.run_folder import RunFolder, checksum_file
 from jdl_keras.train import main as train
 from tfrecords_tools import files
 from tfrecords_tools.errors import DONE, ENVIRONMENT, REFUSED
@@ -88,7 +88,7 @@ def test_settings_and_record_set_stand_in_the_run(folder, cohort_records):
 
 def test_checksum_file_is_that_of_sha256sum(folder):
     expected = f"{files.sha256(folder.model)}  model.keras\n"
-    assert folder.model_checksum.read_text() == expected
+    assert checksum_file(folder.model).read_text() == expected
 
 
 def test_history_shows_learning(folder):

@@ -57,6 +57,37 @@ def test_bright_pixel_lands_where_its_millimetres_say():
     assert output.sum() == pytest.approx(4.0, abs=1e-4)
 
 
+def test_turned_grid_reads_where_its_rotation_says():
+    # Native 2 x 1 mm around (8, 12), grid 0.5 x 0.25 mm around its pixel (16, 24).
+    grid = Grid((33, 49), (0.5, 0.25))
+    arguments = grid, tf.constant([[2.0, 1.0]]), tf.constant([[8.0, 12.0]])
+    turned = grid_to_native(*arguments, rotation_degrees=90.0)[0].numpy()
+    # (column, row) = (32, 24) lies 2 mm right of and 4 mm below the centre. Turned from
+    # the columns towards the rows by 90 degrees, right becomes below and below left:
+    # 2 mm below, 8 + 2 / 2 = row 9; 4 mm left, 12 - 4 / 1 = column 8.
+    # Tolerance: cos(90 degrees) is 4e-8 in float32, sums are below 50.
+    np.testing.assert_allclose(turned @ [32, 24, 1], [8, 9, 1], atol=1e-5)
+    np.testing.assert_allclose(turned @ [24, 16, 1], [12, 8, 1], atol=1e-5)
+
+
+def test_no_rotation_is_0_degrees_and_a_number_is_a_tensor():
+    grid = Grid((32, 48), (0.9, 0.8))
+    arguments = tf.constant([[2.0, 1.25]]), grid, tf.constant([[5.5, 14.0]])
+    image = tf.random.stateless_uniform([1, 17, 23], [0, 1])
+    for degrees in (0.0, 40.0):
+        tensor = tf.constant(degrees)
+        given_number = preprocess(image, *arguments, degrees)
+        np.testing.assert_array_equal(
+            preprocess(image, *arguments, tensor), given_number
+        )
+        back = to_native(given_number, *arguments, (17, 23), degrees)
+        again = to_native(given_number, *arguments, (17, 23), tensor)
+        np.testing.assert_array_equal(again, back)
+    np.testing.assert_array_equal(
+        preprocess(image, *arguments), preprocess(image, *arguments, 0.0)
+    )
+
+
 def test_edge_is_repeated_beyond_the_image():
     image = np.arange(6.0).reshape(1, 2, 3)
     output = run(image, [[1.0, 1.0]], Grid((4, 5), (1.0, 1.0), EVERYTHING))[0, ..., 0]
@@ -158,8 +189,11 @@ SPACINGS = st.floats(0.5, 3.0, width=32)
     spacing=st.tuples(SPACINGS, SPACINGS),
     shift=st.tuples(st.floats(-3, 3, width=32), st.floats(-3, 3, width=32)),
     slope=st.tuples(st.floats(-1, 1, width=32), st.floats(-1, 1, width=32)),
+    degrees=st.floats(-360, 360, width=32),
 )
-def test_the_way_back_is_the_inverse(native, spacing, shift, slope):
+@example((1.0, 1.0), (1.0, 1.0), (0.0, 0.0), (1.0, 0.5), 90.0)
+@example((2.0, 0.5), (0.75, 1.0), (1.0, 2.0), (0.5, -1.0), 40.0)
+def test_the_way_back_is_the_inverse(native, spacing, shift, slope, degrees):
     """Linear interpolation keeps a ramp; so only a wrong map could change it."""
     size = (24, 20)
     grid = Grid((40, 36), spacing)
@@ -167,15 +201,20 @@ def test_the_way_back_is_the_inverse(native, spacing, shift, slope):
     ramp = slope[0] * rows + slope[1] * columns
     centre = tf.constant([[11.5 + shift[0], 9.5 + shift[1]]])
     native_mm = tf.constant([native])
-    transform = grid_to_native(grid, native_mm, centre)
+    transform = grid_to_native(grid, native_mm, centre, degrees)
     maps = sample(ramp[None, ..., None], transform, grid.size, "BILINEAR", "NEAREST")
-    back = to_native(maps, native_mm, grid, centre, size)[0].numpy()
+    back = to_native(maps, native_mm, grid, centre, size, degrees)[0].numpy()
     # Only pixels whose neighbours on the grid see the ramp, not the repeated edge.
+    y, x = (
+        (index - centre[0, axis].numpy()) * native[axis]
+        for axis, index in enumerate((rows, columns))
+    )
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     inside = np.ones(size, bool)
+    for axis, off_mm in enumerate((cos * y - sin * x, cos * x + sin * y)):
+        inside &= np.abs(off_mm) <= ((grid.size[axis] - 1) / 2 - 1) * spacing[axis]
     for axis, index in enumerate((rows, columns)):
-        off = np.abs(index - centre[0, axis].numpy()) * native[axis] / spacing[axis]
-        inside &= off <= (grid.size[axis] - 1) / 2 - 1
-        margin = spacing[axis] / native[axis]
+        margin = np.hypot(*spacing) / native[axis]
         inside &= (index >= margin) & (index <= size[axis] - 1 - margin)
     assume(inside.any())
     # Positions up to 40 carry errors of 1e-5 pixels in float32, slopes are below 2.

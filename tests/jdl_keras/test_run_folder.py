@@ -6,10 +6,11 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from jdl_keras.config import Config, GridConfig, ModelConfig, TrainingConfig
 from jdl_keras.models.methods import METHODS, build_network
-from jdl_keras.run_folder import RunFolder, versions
+from jdl_keras.run_folder import RunFolder, checksum_file, versions
 from tfrecords_tools.errors import RefusedError
 
 CONFIG = Config(
@@ -21,8 +22,8 @@ CONFIG = Config(
 
 
 @pytest.fixture
-def saved(tmp_path, monkeypatch, build_toy):
-    monkeypatch.setitem(METHODS, "jdl", build_toy)
+def saved(tmp_path, monkeypatch, toy_method):
+    monkeypatch.setitem(METHODS, "jdl", toy_method)
     keras.utils.set_random_seed(0)
     folder, network = RunFolder(tmp_path), build_network(CONFIG)
     folder.describe(CONFIG, "ab12")
@@ -54,12 +55,27 @@ def test_environment_names_what_decides_the_bits(saved):
     assert environment["keras"] == keras.__version__
     assert environment["numpy"] == np.__version__
     assert any("CPU" in device for device in environment["devices"])
+    assert environment["keras_backend"] == "tensorflow"
     assert set(environment) >= {"tensorflow", "keras-hub", "python", "commit"}
 
 
 def test_packages_that_are_not_installed_are_left_out(monkeypatch):
     monkeypatch.setattr("jdl_keras.run_folder.PACKAGES", ("numpy", "no-such-package"))
-    assert versions() == {"numpy": np.__version__}
+    assert versions() == {
+        "keras_backend": "tensorflow",
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def test_only_the_active_backend_counts(monkeypatch):
+    # A run that continues must not mind that another backend has been installed.
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "1.2.3")
+    expected = {"keras_backend", "tensorflow", "keras", "keras-hub", "numpy"}
+    assert set(versions()) == expected | {"jdl-keras"}
+    monkeypatch.setattr("keras.config.backend", lambda: "torch")
+    assert set(versions()) == expected - {"tensorflow"} | {"torch", "jdl-keras"}
+    assert versions()["keras_backend"] == "torch"
 
 
 def test_network_comes_back_bit_for_bit(saved):
@@ -108,13 +124,13 @@ DAMAGES = {
     "cut": (lambda f: f.model.write_bytes(f.model.read_bytes()[:-1]), "CORRUPT"),
     "empty": (lambda f: f.model.write_bytes(b""), "CORRUPT"),
     "missing": (lambda f: f.model.unlink(), "NOT_A_FILE"),
-    "other checksum": (lambda f: _flip(f.model_checksum), "CORRUPT"),
-    "empty checksum": (lambda f: f.model_checksum.write_bytes(b""), "CORRUPT"),
+    "other checksum": (lambda f: _flip(checksum_file(f.model)), "CORRUPT"),
+    "empty checksum": (lambda f: checksum_file(f.model).write_bytes(b""), "CORRUPT"),
     "checksum in no encoding": (
-        lambda f: f.model_checksum.write_bytes(b"\xff\xfe" * 40),
+        lambda f: checksum_file(f.model).write_bytes(b"\xff\xfe" * 40),
         "CORRUPT",
     ),
-    "missing checksum": (lambda f: f.model_checksum.unlink(), "NOT_A_FILE"),
+    "missing checksum": (lambda f: checksum_file(f.model).unlink(), "NOT_A_FILE"),
 }
 
 
@@ -129,12 +145,10 @@ def test_damaged_network_is_refused(saved, damage):
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_network_of_other_settings_is_refused(saved, monkeypatch, build_toy):
+def test_network_of_other_settings_is_refused(saved, monkeypatch, toy_method):
     folder, _ = saved
-    monkeypatch.setitem(
-        METHODS, "jdl", lambda *arguments: build_toy(*arguments, channels=16)
-    )
-    with pytest.raises(RefusedError, match="SHAPE_MISMATCH.* config.yaml"):
+    monkeypatch.setitem(METHODS, "jdl", lambda config: toy_method(config, channels=16))
+    with pytest.raises(RefusedError, match="SHAPE_MISMATCH.* configuration"):
         folder.load_network()
 
 

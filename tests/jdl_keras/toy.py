@@ -16,7 +16,7 @@ from jdl_keras.models.cascaded_upsampler import convolve
 from jdl_keras.models.message_passing import pass_message
 
 
-def build_toy(_preset, image_size, dropout=0.0, norm="batch", channels=8):
+def build_toy(image_size, dropout=0.0, norm="batch", channels=8):
     myocardium_network, scar_network = (
         _network(f"{task}_network", image_size, dropout, norm, channels)
         for task in ("myocardium", "scar")
@@ -26,6 +26,11 @@ def build_toy(_preset, image_size, dropout=0.0, norm="batch", channels=8):
     message = pass_message(image, myocardium)
     scar = methods.foreground(scar_network(message), "scar")
     return keras.Model(image, {"myocardium": myocardium, "scar": scar}, name="toy")
+
+
+def toy_method(config, **options):
+    """In place of one of `methods.METHODS`."""
+    return build_toy(config.grid.size, config.model.dropout, **options)
 
 
 def _network(name, image_size, dropout, norm, channels):
@@ -40,5 +45,5 @@ def _network(name, image_size, dropout, norm, channels):
 if __name__ == "__main__":
     from jdl_keras.train import main
 
-    methods.METHODS["jdl"] = build_toy
+    methods.METHODS["jdl"] = toy_method
     sys.exit(main())

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from jdl_keras.config import AugmentationConfig, Config, GridConfig, TrainingConfig
+from jdl_keras.data.centring import image_middle, slice_centres
 from jdl_keras.data.pipeline import training_batches, validation_batches
 from jdl_keras.preprocessing import Grid, image_centre, preprocess
 from tfrecords_tools.labels import TASKS, Tissue, region_mask
@@ -26,6 +27,16 @@ NOTHING = AugmentationConfig((1.0, 1.0), 0.0, 0.0, 0.0, (1.0, 1.0), 0.0)
 def _global_seed():
     # As training does: the order of tf.data depends on this seed, too.
     keras.utils.set_random_seed(1)
+
+
+def training(record_set, config, first_epoch=0, locate=image_middle):
+    centres = slice_centres(record_set.studies("train"), locate)
+    return training_batches(record_set, config, centres, first_epoch)
+
+
+def validation(record_set, config, locate=image_middle):
+    centres = slice_centres(record_set.studies("validation"), locate)
+    return validation_batches(record_set, config, centres)
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +78,8 @@ def blob_set(make_study, build, tmp_path):
 
 def epochs_of(record_set, config, first_epoch=0):
     """The batches as nested dicts of arrays, one list an epoch."""
-    batches = list(
-        training_batches(record_set, config, first_epoch).as_numpy_iterator()
-    )
-    slices = record_set.manifest.totals["train"]["slices"]
+    batches = list(training(record_set, config, first_epoch).as_numpy_iterator())
+    slices = record_set.totals("train")["slices"]
     steps = -(-slices // config.training.batch_size)
     assert len(batches) == steps * (config.training.epochs - first_epoch)
     return [batches[i : i + steps] for i in range(0, len(batches), steps)]
@@ -188,7 +197,7 @@ def one_by_one(batches):
 
 
 def test_validation_keeps_the_order_of_the_record_set(record_set):
-    samples = one_by_one(validation_batches(record_set, CONFIG))
+    samples = one_by_one(validation(record_set, CONFIG))
     slices = list(record_set.slices("validation"))
     patients = record_set.patients("validation")
     keys = [patients[sample["patient"]] for sample in samples]
@@ -197,7 +206,7 @@ def test_validation_keeps_the_order_of_the_record_set(record_set):
 
 
 def test_validation_images_are_what_the_predictor_sees(record_set):
-    samples = one_by_one(validation_batches(record_set, CONFIG))
+    samples = one_by_one(validation(record_set, CONFIG))
     for sample, slice_ in zip(samples, record_set.slices("validation"), strict=True):
         pixels = tf.constant(slice_.pixels[None])
         spacing_mm = tf.constant([slice_.spacing_mm], tf.float32)
@@ -212,7 +221,7 @@ def test_masks_are_the_regions_of_the_label_map(record_set):
     # On a grid of the native spacing and an even margin every pixel is a native one.
     native = GridConfig(size=(32, 32), spacing_mm=(1.5, 1.25))
     samples = one_by_one(
-        validation_batches(record_set, dataclasses.replace(CONFIG, grid=native))
+        validation(record_set, dataclasses.replace(CONFIG, grid=native))
     )
     for sample, slice_ in zip(samples, record_set.slices("validation"), strict=True):
         for task, region in TASKS.items():
@@ -230,15 +239,15 @@ def test_missing_labels_become_weights_of_0(make_study, build, tmp_path):
     build(tmp_path / "partly", studies)
     partly = open_record_set(tmp_path / "partly")
     for batches in (
-        validation_batches(partly, CONFIG),
-        training_batches(partly, CONFIG),
+        validation(partly, CONFIG),
+        training(partly, CONFIG),
     ):
         labelled = [sample["labelled"] for sample in one_by_one(batches)]
         for task, share in (("myocardium", 2 / 3), ("scar", 1 / 3)):
             weights = [float(weight[task]) for weight in labelled]
             assert set(weights) == {0.0, 1.0}
             assert np.mean(weights) == pytest.approx(share)
-    samples = one_by_one(validation_batches(partly, CONFIG))
+    samples = one_by_one(validation(partly, CONFIG))
     for sample, slice_ in zip(samples, partly.slices("validation"), strict=True):
         for task in TASKS:
             assert sample["labelled"][task] == (task in slice_.labelled)
@@ -253,7 +262,7 @@ def bars(blob_set, **augmentation):
         augmentation=dataclasses.replace(NOTHING, **augmentation),
         training=TrainingConfig(epochs=6, batch_size=2),
     )
-    return one_by_one(training_batches(blob_set, config))
+    return one_by_one(training(blob_set, config))
 
 
 def centroid(values):

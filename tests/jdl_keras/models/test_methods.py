@@ -8,8 +8,9 @@ import tensorflow as tf
 from jdl_keras.config import Config, GridConfig, ModelConfig
 from jdl_keras.losses import SegmentationLoss
 from jdl_keras.models.message_passing import pass_message
-from jdl_keras.models.methods import METHODS, build_jdl, build_network, foreground
+from jdl_keras.models.methods import METHODS, build_network, foreground
 
+TINY = Config(grid=GridConfig((32, 48)), model=ModelConfig("tiny"))
 IMAGE = np.random.default_rng(0).random((2, 32, 48, 1)).astype("float32")
 
 
@@ -21,7 +22,7 @@ def maps(network, image=IMAGE):
 @pytest.fixture(scope="module")
 def network():
     keras.utils.set_random_seed(1)
-    return build_jdl("tiny", (32, 48))
+    return build_network(TINY)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_outputs_are_float32_under_mixed_precision():
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        mixed = build_jdl("tiny", (32, 48))
+        mixed = build_network(TINY)
         assert mixed.get_layer("scar_network").get_layer("conv_root").compute_dtype == (
             "bfloat16"
         )

@@ -69,7 +69,7 @@ def train(strategy, trainer_class, norm, count, arguments):
     """Weights before and after one epoch of three steps, and what was logged."""
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        network = build_toy(None, SIZE, norm=norm)
+        network = build_toy(SIZE, norm=norm)
         arguments = {"loss": LOSS, "batch_size": BATCH, "patients": 4, **arguments}
         trainer = trainer_class(network, **arguments)
         trainer.compile(optimizer=keras.optimizers.SGD(LEARNING_RATE))

@@ -24,7 +24,7 @@ def make_trainer(build_toy):
 
     def make(norm="group", loss=LOSS, optimizer=None, batch_size=6, **arguments):
         keras.utils.set_random_seed(0)
-        network = build_toy(None, SIZE, norm=norm)
+        network = build_toy(SIZE, norm=norm)
         trainer = JointTrainer(network, loss, batch_size, **arguments)
         trainer.compile(optimizer=optimizer or keras.optimizers.SGD(RATE))
         trainer.optimizer.build(network.trainable_variables)

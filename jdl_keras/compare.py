@@ -1,0 +1,191 @@
+"""Compares methods over seeds and folds: `python -m jdl_keras.compare`."""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfrecords_tools.errors import DivergedError, RefusedError, run_command
+from tfrecords_tools.quiet_tensorflow import load_tensorflow
+
+if TYPE_CHECKING:
+    from jdl_keras.config import Config
+    from jdl_keras.evaluation.finished_runs import FinishedRun
+    from jdl_keras.evaluation.report import ReportContext
+    from jdl_keras.experiment import Experiment, PlannedRun
+    from tfrecords_tools.study import Study
+
+PROGRAM = "jdl_keras.compare"
+COST = "cost.json"
+"""In the folder of a run that is finished: its seconds and parameters."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    return run_command(lambda: _compare(argv))
+
+
+def _compare(argv: Sequence[str] | None) -> None:
+    from jdl_keras.experiment import plan
+    from jdl_keras.train import with_records
+    from tfrecords_tools.files import locked
+
+    experiment, base = _parse(argv)
+    out = Path(experiment.out)
+    planned = plan(experiment, with_records(base))
+    load_tensorflow()
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        _train_all(planned)
+        command = " ".join(["python -m", PROGRAM, *(argv or sys.argv[1:])])
+        _write(out, experiment, planned, command)
+    print(f"{out}: report.html, comparison.csv, comparison.json, runs/")
+
+
+def _parse(argv: Sequence[str] | None) -> "tuple[Experiment, Config]":
+    from jdl_keras.config import Config, check
+    from jdl_keras.experiment import Experiment
+    from tfrecords_tools.command_line import make_parser, parse
+
+    parser = make_parser(PROGRAM, "Compares methods over seeds and folds.", config=True)
+    parser.add_class_arguments(Experiment, None)
+    # These differ from run to run.
+    parser.add_class_arguments(Config, None, skip={"method", "seed", "run_dir"})
+    arguments = parse(parser, argv)
+
+    def built(kind: type) -> object:
+        names = [f.name for f in dataclasses.fields(kind) if f.name in arguments]
+        return kind(**{name: arguments[name] for name in names})
+
+    base = built(Config)
+    check(base)
+    return built(Experiment), base
+
+
+def _train_all(planned: "Sequence[PlannedRun]") -> None:
+    """Trains what is not finished; one run that diverges does not stop the others."""
+    started = time.monotonic()
+    open_runs = [run for run in planned if not _is_finished(run)]
+    if len(open_runs) < len(planned):
+        print(f"{len(planned) - len(open_runs)} runs are finished already")
+    diverged = []
+    for done, run in enumerate(open_runs):
+        left = ""
+        if done:
+            minutes = (time.monotonic() - started) / done * (len(open_runs) - done) / 60
+            left = f", about {minutes:.0f} min left"
+        name = f"{run.entry}, seed {run.seed}, fold {run.fold}"
+        print(f"run {done + 1} of {len(open_runs)}: {name}{left}", flush=True)
+        try:
+            _train(run)
+        except DivergedError as error:
+            print(f"ERROR {run.folder}: DIVERGED: {error}", file=sys.stderr)
+            diverged.append(run.folder.name)
+    if diverged:
+        raise DivergedError(f"{', '.join(diverged)}; the others are finished")
+
+
+def _is_finished(planned: "PlannedRun") -> bool:
+    """Whether this run was measured, with this configuration and no other."""
+    from jdl_keras.config_file import flat
+    from jdl_keras.run_folder import RunFolder
+
+    if not (planned.folder / COST).is_file():
+        return False
+    before, now = flat(RunFolder(planned.folder).load_config()), flat(planned.config)
+    for key, value in now.items():
+        if before[key] != value and key != "run_dir":
+            reason = f"the finished runs have {before[key]}, now {value}; change --out"
+            raise RefusedError(key, "OTHER_RUN", reason)
+    return True
+
+
+def _train(planned: "PlannedRun") -> None:
+    import keras
+
+    from jdl_keras.run_folder import RunFolder
+    from jdl_keras.train import run
+    from tfrecords_tools.files import write_text
+
+    folder = RunFolder(planned.folder)
+    resumed = folder.checkpoints.exists()
+    started = time.monotonic()
+    run(planned.config)
+    seconds = time.monotonic() - started
+    cost = {
+        # Of a run that was interrupted, only the last part was timed.
+        "seconds": None if resumed else round(seconds, 1),
+        "parameters": folder.load_network().count_params(),
+    }
+    write_text(folder.path / COST, json.dumps(cost) + "\n")
+    keras.utils.clear_session()
+
+
+def _write(
+    out: Path, experiment: "Experiment", planned: "Sequence[PlannedRun]", command: str
+) -> None:
+    from jdl_keras.evaluation.comparison import write_comparison
+    from jdl_keras.evaluation.comparison_figures import draw_figures
+    from jdl_keras.evaluation.comparison_panels import read_panels
+    from jdl_keras.evaluation.report import write_report
+
+    runs = [_finished(run) for run in planned]
+    table, comparison = write_comparison(out, runs, experiment.candidate)
+    panels = read_panels(table, runs, _studies(planned), experiment.candidate)
+    figures = draw_figures(table, runs, panels)
+    write_report(
+        out / "report.html", comparison, figures, _context(planned[0].config, command)
+    )
+
+
+def _finished(planned: "PlannedRun") -> "FinishedRun":
+    from jdl_keras.evaluation.finished_runs import FinishedRun
+
+    return FinishedRun(
+        planned.entry,
+        planned.seed,
+        planned.fold,
+        planned.folder,
+        split=planned.config.evaluation.split,
+        **json.loads((planned.folder / COST).read_text()),
+    )
+
+
+def _studies(planned: "Sequence[PlannedRun]") -> "Iterator[Study]":
+    """The studies that were measured, those of every fold once."""
+    from jdl_keras.data.views import open_records
+
+    for config in {run.fold: run.config for run in planned}.values():
+        yield from open_records(config).studies(config.evaluation.split)
+
+
+def _context(config: "Config", command: str) -> "ReportContext":
+    from jdl_keras.config import Config
+    from jdl_keras.config_file import flat
+    from jdl_keras.data.views import open_records
+    from jdl_keras.evaluation.report import ReportContext
+    from jdl_keras.run_folder import versions
+    from tfrecords_tools.splits import SPLITS
+
+    record_set = open_records(config)
+    own = ("seed", "method", "run_dir", "records", "split.fold")
+    defaults = flat(Config())
+    return ReportContext(
+        command=command,
+        source=record_set.source,
+        totals={split: record_set.totals(split) for split in SPLITS},
+        record_set_sha256=record_set.sha256,
+        settings={
+            key: value
+            for key, value in flat(config).items()
+            if value != defaults[key] and key not in own
+        },
+        versions=versions(),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
