@@ -82,15 +82,19 @@ class MessageConfig:
 
     Attributes:
         form: `product`, the paper's image times probability map; `channels`, image,
-            map and product side by side; `features`, the image, with the map
-            multiplying the features of the hybrid stem at every scale.
+            map and product side by side; `standardised`, the same with the product's
+            intensities in deviations from the remote wall; `features`, the image, with
+            the map multiplying the features of the hybrid stem at every scale.
+        conditional: the scar network's map is taken as the probability of scar given
+            myocardium, and multiplied by that of myocardium.
         hard: a mask of 0 and 1 in place of the probability map; no gradient flows.
         stop_gradient: the scar loss does not reach the myocardium network.
         widen_mm: radius by which the map is dilated.
         warmup_epochs: epochs in which only the myocardium network learns.
     """
 
-    form: Literal["product", "channels", "features"] = "product"
+    form: Literal["product", "channels", "standardised", "features"] = "product"
+    conditional: bool = False
     hard: bool = False
     stop_gradient: bool = False
     widen_mm: float = 0.0

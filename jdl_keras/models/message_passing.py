@@ -10,6 +10,9 @@ from jdl_keras.config import MessageConfig
 HARD_THRESHOLD = 0.5
 """Probability from which a pixel belongs to a hard mask."""
 
+SMALLEST_DEVIATION = 0.02
+"""Of the remote wall, in shares of the intensity range: about its noise."""
+
 
 def pass_message(image: KerasTensor, myocardium: KerasTensor) -> KerasTensor:
     """Masks the image softly by the myocardium's probability map.
@@ -45,3 +48,31 @@ def mask_of(
         widen = keras.layers.MaxPooling2D(window, 1, padding="same", name="widened")
         myocardium = widen(myocardium)
     return myocardium
+
+
+def remote_deviations(image: KerasTensor, mask: KerasTensor) -> KerasTensor:
+    """How far every pixel is from the remote wall, in its standard deviations.
+
+    What n-SD thresholding looks at. Remote is the darker part of the wall: its pixels
+    below the wall's mean. No gradient flows through its mean and deviation.
+
+    Args:
+        image: (B, H, W, 1) in [0, 1].
+        mask: (B, H, W, 1) map of the wall.
+
+    Returns:
+        (B, H, W, 1) in [-1, 1]: 0 at the remote mean, `tanh` of a fifth of the
+        deviations from it.
+    """
+    weight = ops.stop_gradient(mask)
+    darker = ops.cast(image <= _mean(image, weight), "float32")
+    mean = _mean(image, weight * darker)
+    variance = _mean(ops.square(image - mean), weight * darker)
+    deviation = ops.sqrt(variance + SMALLEST_DEVIATION**2)
+    return ops.tanh((image - mean) / (5 * deviation))
+
+
+def _mean(values: KerasTensor, weight: KerasTensor) -> KerasTensor:
+    """Weighted mean over rows and columns, (B, 1, 1, 1); 0 without weight."""
+    total = ops.sum(weight, axis=(1, 2), keepdims=True)
+    return ops.sum(values * weight, axis=(1, 2), keepdims=True) / (total + 1e-6)

@@ -9,7 +9,12 @@ import keras
 from keras import KerasTensor
 
 from jdl_keras.config import Config
-from jdl_keras.models.message_passing import hardened, mask_of, pass_message
+from jdl_keras.models.message_passing import (
+    hardened,
+    mask_of,
+    pass_message,
+    remote_deviations,
+)
 from jdl_keras.models.transunet import build_decoder, build_encoder, build_transunet
 
 
@@ -70,23 +75,30 @@ def build_jdl(config: Config) -> keras.Model:
     if config.model.share_weights:
         myocardium_network = scar_network = transunet(config, "shared_network")
     else:
-        options = {"channels": {"channels": 3}, "features": {"with_gate": True}}
+        options = {"product": {}, "features": {"with_gate": True}}
+        options = options.get(message.form, {"channels": 3})
         myocardium_network = transunet(config, "myocardium_network")
-        scar_network = transunet(
-            config, "scar_network", **options.get(message.form, {})
-        )
+        scar_network = transunet(config, "scar_network", **options)
     myocardium = foreground(myocardium_network(image), "myocardium")
     mask = mask_of(myocardium, message, config.grid.spacing_mm)
-    if message.form == "features":
-        logits = scar_network([image, mask])
-    elif message.form == "channels":
-        product = pass_message(image, mask)
-        stacked = keras.layers.Concatenate(name="channels")([image, mask, product])
-        logits = scar_network(stacked)
-    else:
-        logits = scar_network(pass_message(image, mask))
-    maps = {"myocardium": myocardium, "scar": foreground(logits, "scar")}
-    return keras.Model(image, maps, name="jdl")
+    scar = foreground(scar_network(compose(image, mask, message.form)), "scar")
+    if message.conditional:
+        scar = keras.layers.Multiply(name="scar_in_myocardium")([scar, mask])
+    return keras.Model(image, {"myocardium": myocardium, "scar": scar}, name="jdl")
+
+
+def compose(
+    image: KerasTensor, mask: KerasTensor, form: str
+) -> KerasTensor | list[KerasTensor]:
+    """What the scar network sees, see `MessageConfig.form`."""
+    if form == "features":
+        return [image, mask]
+    product = pass_message(image, mask)
+    if form == "product":
+        return product
+    if form == "standardised":
+        product = remote_deviations(image, mask) * mask
+    return keras.layers.Concatenate(name="channels")([image, mask, product])
 
 
 METHODS = {
