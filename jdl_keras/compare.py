@@ -1,7 +1,9 @@
 """Compares methods over seeds and folds: `python -m jdl_keras.compare`."""
 
 import dataclasses
+import gc
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -9,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfrecords_tools.errors import DivergedError, RefusedError, run_command
-from tfrecords_tools.quiet_tensorflow import load_tensorflow
 
 if TYPE_CHECKING:
     from jdl_keras.config import Config
@@ -29,23 +30,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(argv: Sequence[str] | None) -> None:
+    from jdl_keras.backend import check_training, choose_backend, load_backend
     from jdl_keras.experiment import plan
     from jdl_keras.train import with_records
     from tfrecords_tools.files import locked
 
-    experiment, base = _parse(argv)
+    experiment, base, backend = _parse(argv)
+    choose_backend(backend)
+    check_training(base)
     out = Path(experiment.out)
     planned = plan(experiment, with_records(base))
-    load_tensorflow()
+    load_backend()
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         _train_all(planned)
-        command = " ".join(["python -m", PROGRAM, *(argv or sys.argv[1:])])
+        given = sys.argv[1:] if argv is None else argv
+        command = shlex.join(["python", "-m", PROGRAM, *given])
         _write(out, experiment, planned, command)
     print(f"{out}: report.html, comparison.csv, comparison.json, runs/")
 
 
-def _parse(argv: Sequence[str] | None) -> "tuple[Experiment, Config]":
+def _parse(argv: Sequence[str] | None) -> "tuple[Experiment, Config, str | None]":
+    from jdl_keras.backend import add_backend_option
     from jdl_keras.config import Config, check
     from jdl_keras.experiment import Experiment
     from tfrecords_tools.command_line import make_parser, parse
@@ -54,6 +60,7 @@ def _parse(argv: Sequence[str] | None) -> "tuple[Experiment, Config]":
     parser.add_class_arguments(Experiment, None)
     # These differ from run to run.
     parser.add_class_arguments(Config, None, skip={"method", "seed", "run_dir"})
+    add_backend_option(parser)
     arguments = parse(parser, argv)
 
     def built(kind: type) -> object:
@@ -62,13 +69,16 @@ def _parse(argv: Sequence[str] | None) -> "tuple[Experiment, Config]":
 
     base = built(Config)
     check(base)
-    return built(Experiment), base
+    return built(Experiment), base, arguments.get("backend")
 
 
 def _train_all(planned: "Sequence[PlannedRun]") -> None:
     """Trains what is not finished; one run that diverges does not stop the others."""
+    from jdl_keras.data.views import open_records
+
     started = time.monotonic()
-    open_runs = [run for run in planned if not _is_finished(run)]
+    sha256 = open_records(planned[0].config).sha256
+    open_runs = [run for run in planned if not _is_finished(run, sha256)]
     if len(open_runs) < len(planned):
         print(f"{len(planned) - len(open_runs)} runs are finished already")
     diverged = []
@@ -88,15 +98,16 @@ def _train_all(planned: "Sequence[PlannedRun]") -> None:
         raise DivergedError(f"{', '.join(diverged)}; the others are finished")
 
 
-def _is_finished(planned: "PlannedRun") -> bool:
-    """Whether this run was measured, with this configuration and no other."""
+def _is_finished(planned: "PlannedRun", sha256: str) -> bool:
+    """Whether this run was measured, with this configuration and record set."""
     from jdl_keras.config_file import flat
     from jdl_keras.run_folder import RunFolder
 
     if not (planned.folder / COST).is_file():
         return False
-    before, now = flat(RunFolder(planned.folder).load_config()), flat(planned.config)
-    for key, value in now.items():
+    folder = RunFolder(planned.folder)
+    before = {**flat(folder.load_config()), "record set": folder.record_set_sha256()}
+    for key, value in {**flat(planned.config), "record set": sha256}.items():
         if before[key] != value and key != "run_dir":
             reason = f"the finished runs have {before[key]}, now {value}; change --out"
             raise RefusedError(key, "OTHER_RUN", reason)
@@ -122,6 +133,8 @@ def _train(planned: "PlannedRun") -> None:
     }
     write_text(folder.path / COST, json.dumps(cost) + "\n")
     keras.utils.clear_session()
+    # Networks and their traced functions refer to each other.
+    gc.collect()
 
 
 def _write(

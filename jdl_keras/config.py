@@ -207,7 +207,7 @@ class EvaluationConfig:
     threshold: float = 0.5
     smallest_scar_ml: float = 0.0
     rotations: int = 1
-    choose_operating_point: bool = False
+    choose_operating_point: bool = True
     figures: bool = True
 
 
@@ -332,7 +332,12 @@ def check(config: Config) -> None:
             f"multiples of {STRIDE} from {2 * STRIDE}, such as {near}",
             size,
         )
-    training = config.training
+    _check_counts(config)
+    _check_method(config)
+
+
+def _check_counts(config: Config) -> None:
+    training, warmup = config.training, config.message.warmup_epochs
     _require(
         training.batch_size % training.micro_batches == 0,
         "training.micro_batches",
@@ -346,6 +351,22 @@ def check(config: Config) -> None:
         f"below split.folds ({split.folds})",
         split.fold,
     )
+    _require(
+        warmup < training.epochs,
+        "message.warmup_epochs",
+        f"fewer than training.epochs ({training.epochs})",
+        warmup,
+    )
+    # Until then the score that patience waits for cannot rise.
+    _require(
+        not training.patience or training.patience > warmup,
+        "training.patience",
+        f"0, or more than message.warmup_epochs ({warmup})",
+        training.patience,
+    )
+
+
+def _check_method(config: Config) -> None:
     message, default = config.message, MessageConfig()
     _require(
         config.method == "jdl"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
+from jsonargparse import ArgumentParser, Namespace
 
 from jdl_keras.config import Config, check
 from tfrecords_tools import files
@@ -19,9 +20,22 @@ def parse_config(program: str, description: str, argv: Sequence[str] | None) -> 
         RefusedError: `CONFIG`, with the key at fault.
         SystemExit: after `--help` or `--print_config`.
     """
+    return config_of(parse(config_parser(program, description), argv))
+
+
+def config_parser(program: str, description: str) -> ArgumentParser:
+    """A parser of configurations, for commands with options of their own."""
     parser = make_parser(program, description, config=True)
     parser.add_class_arguments(Config, None)
-    arguments = parse(parser, argv)
+    return parser
+
+
+def config_of(arguments: Namespace) -> Config:
+    """The configuration among the arguments of a command.
+
+    Raises:
+        RefusedError: `CONFIG`, with the key at fault.
+    """
     names = [field.name for field in dataclasses.fields(Config)]
     config = Config(**{name: arguments[name] for name in names})
     check(config)

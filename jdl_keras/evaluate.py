@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 from tfrecords_tools.errors import run_command
-from tfrecords_tools.quiet_tensorflow import load_tensorflow
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,6 +14,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(argv: Sequence[str] | None) -> None:
+    from jdl_keras.backend import (
+        add_backend_option,
+        check_records,
+        choose_backend,
+        load_backend,
+    )
+    from jdl_keras.run_folder import RunFolder
     from tfrecords_tools.command_line import make_parser, parse
 
     parser = make_parser("jdl_keras.evaluate", "Measures a trained run on a split.")
@@ -28,9 +34,12 @@ def _evaluate(argv: Sequence[str] | None) -> None:
         type=Literal["emidec"] | None,
         help="numbers of this challenge beside ours",
     )
+    add_backend_option(parser)
     arguments = parse(parser, argv)
-
-    load_tensorflow()
+    choose_backend(arguments.get("backend"))
+    records = arguments.records or RunFolder(arguments.run).load_config().records
+    check_records(records)
+    load_backend()
 
     from jdl_keras.inference.evaluate_run import evaluate_run
 

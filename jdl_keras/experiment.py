@@ -13,6 +13,9 @@ from tfrecords_tools.errors import RefusedError
 
 METHODS = get_args(get_type_hints(Config)["method"])
 
+OWN = ("seed", "split.fold", "run_dir")
+"""Settings that the comparison gives to every run."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -70,28 +73,41 @@ def _runs(
 ) -> Iterator[PlannedRun]:
     parts = itertools.product(experiment.seeds, range(max(base["split.folds"], 1)))
     for seed, fold in parts:
-        # The localiser does not depend on the method, so the first entry's serves all.
-        localiser_run = base["localiser.run"]
+        makers: dict[tuple, str] = {}
         for entry, changes in entries.items():
             folder = Path(experiment.out) / "runs" / f"{entry}-seed{seed}-fold{fold}"
-            own = {
-                "seed": seed,
-                "split.fold": fold,
-                "run_dir": str(folder),
-                "localiser.run": localiser_run,
-            }
-            yield PlannedRun(entry, seed, fold, from_flat(base | changes | own))
-            localiser_run = localiser_run or str(folder)
+            own = dict(zip(OWN, (seed, fold, str(folder)), strict=True))
+            config = _with_localiser(from_flat(base | changes | own), makers)
+            yield PlannedRun(entry, seed, fold, config)
+
+
+def _with_localiser(config: Config, makers: dict[tuple, str]) -> Config:
+    """A localiser does not depend on the method: the first one made serves all alike.
+
+    Args:
+        config: of a run.
+        makers: the folder of the first run, by what its localiser depends on.
+    """
+    if config.grid.centre != "localiser" or config.localiser.run:
+        return config
+    maker = makers.setdefault((config.localiser, config.split), config.run_dir)
+    if maker == config.run_dir:
+        return config
+    localiser = dataclasses.replace(config.localiser, run=maker)
+    return dataclasses.replace(config, localiser=localiser)
 
 
 def _check(experiment: Experiment) -> None:
     for method in experiment.methods:
         if method not in METHODS:
             _refuse("methods", f"expected some of {[*METHODS]}, got {method!r}")
-    for name in experiment.variants:
+    for name, changes in experiment.variants.items():
         if name in experiment.methods or not re.fullmatch(r"[A-Za-z0-9_]+", name):
             expected = "a name of letters, digits and _ that no method has"
             _refuse("variants", f"expected {expected}, got {name!r}")
+        for key in changes:
+            if key in OWN:
+                _refuse("variants", f"{name}: {key} is set by the comparison")
     entries = [*experiment.methods, *experiment.variants]
     if experiment.candidate not in entries:
         _refuse("candidate", f"expected one of {entries}")

@@ -80,6 +80,10 @@ class RunFolder:
             raise RefusedError(self.path, "NOT_A_RUN", reason)
         return read_config(self.config)
 
+    def record_set_sha256(self) -> str:
+        """Checksum of the record set that the run was trained on."""
+        return json.loads(self.environment.read_text())["record_set_sha256"]
+
     def load_network(self) -> "keras.Model":
         """The best network: built by our code, then given the verified weights.
 

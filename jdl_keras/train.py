@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfrecords_tools.errors import run_command
-from tfrecords_tools.quiet_tensorflow import load_tensorflow
 
 if TYPE_CHECKING:
     from jdl_keras.config import Config
@@ -23,31 +22,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> None:
-    from jdl_keras.config_file import parse_config
+    from jdl_keras.backend import add_backend_option, check_training, choose_backend
+    from jdl_keras.config_file import config_of, config_parser
+    from tfrecords_tools.command_line import parse
 
-    config = parse_config("jdl_keras.train", "Trains and measures a model.", argv)
+    parser = config_parser("jdl_keras.train", "Trains and measures a model.")
+    add_backend_option(parser)
+    arguments = parse(parser, argv)
+    config = config_of(arguments)
+    choose_backend(arguments.get("backend"))
+    check_training(config)
     config = with_records(config)
     state = run(config)
     folder = Path(config.run_dir)
+    curves = folder / "history.csv"
+    if (folder / "tensorboard").is_dir():
+        curves = f"tensorboard --logdir {folder / 'tensorboard'}"
     print(
         f"network of epoch {state.best_epoch}, chosen on validation "
         f"(scar Dice {state.best:.3f} on the grid)\n"
         f"{folder}: model.keras, evaluation/{config.evaluation.split}/; "
-        f"curves: tensorboard --logdir {folder / 'tensorboard'}"
+        f"curves: {curves}"
     )
 
 
 def run(config: "Config") -> "TrainingState":
-    """Trains a run, or what is left of it, and measures it.
+    """Trains a run, or what is left of it, on the chosen backend, and measures it.
 
     Raises:
         RefusedError: if configuration, record set or run folder cannot be used.
         DivergedError: if an epoch has no finite loss.
     """
+    from jdl_keras.backend import load_backend
     from jdl_keras.data.views import open_records
 
     record_set = open_records(config)
-    load_tensorflow()
+    load_backend()
 
     from jdl_keras.inference.evaluate_run import choose_on_validation, evaluate_run
     from jdl_keras.run_folder import RunFolder

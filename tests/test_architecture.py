@@ -12,7 +12,7 @@ LEVELS = (
     {"tfrecords_tools"},
     {"config", "resampling"},
     {"config_file", "resampling"},
-    {"preprocessing", "experiment"},
+    {"preprocessing", "experiment", "backend"},
     {"data", "models", "losses", "metrics", "evaluation", "quantification"},
     # Knows the configuration and builds the network, for all that train and predict.
     {"run_folder"},
@@ -32,6 +32,8 @@ HEAVY = {"tensorflow", "keras", "keras_hub", "keras_tuner", "jax", "torch"}
 PORTABLE = (
     *("jdl_keras.models", "jdl_keras.losses", "jdl_keras.metrics"),
     *("jdl_keras.preprocessing", "jdl_keras.data.augmentation"),
+    *("jdl_keras.data.samples", "jdl_keras.data.portable_batches"),
+    *("jdl_keras.training.objective", "jdl_keras.training.portable_trainer"),
 )
 
 
@@ -155,8 +157,14 @@ def test_networks_losses_and_metrics_run_on_every_backend():
         assert not private, name
 
 
-def test_predictions_can_be_made_without_tensorflow():
-    for name in ("jdl_keras.resampling", "jdl_keras.inference.predictor"):
+WITHOUT_TENSORFLOW = (
+    *("jdl_keras.resampling", "jdl_keras.inference.evaluate_run"),
+    *("jdl_keras.training.loop", "jdl_keras.training.portable_road"),
+)
+
+
+def test_a_run_can_be_trained_and_measured_without_tensorflow():
+    for name in WITHOUT_TENSORFLOW:
         heavy = {top(loaded) for loaded in loaded_by(name)} & HEAVY
         assert not heavy - {"keras", "keras_hub"}, f"importing {name} loads {heavy}"
 
@@ -193,7 +201,7 @@ def test_settings_and_commands_import_nothing_heavy():
 
 
 def test_what_an_import_loads_is_followed():
-    loaded = loaded_by("jdl_keras.training.loop")
+    loaded = loaded_by("jdl_keras.training.tensorflow_road")
     assert {"tensorflow", "keras_hub", "jdl_keras.config", "jdl_keras"} <= loaded
 
 

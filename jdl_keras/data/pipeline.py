@@ -1,8 +1,6 @@
-"""TFRecords to batches, deterministic under a seed and new in every epoch.
+"""TFRecords to batches of samples, deterministic under a seed and new in every epoch.
 
-A sample is a dict: `image` (H, W, 1) in [0, 1], one mask (H, W, 1) of 0 and 1 for each
-task, `labelled`, a dict of 1 or 0 for each task, and `patient`, its index in
-`RecordSet.patients(split)`.
+See `data.samples` for what a sample is.
 """
 
 import numpy as np
@@ -10,28 +8,10 @@ import tensorflow as tf
 
 from jdl_keras.config import Config
 from jdl_keras.data.augmentation import random_affine, random_intensity
-from jdl_keras.preprocessing import (
-    Grid,
-    finite,
-    grid_to_native,
-    intensity_range,
-    sample,
-    scale_intensities,
-)
-from tfrecords_tools.labels import TASKS, Tissue
+from jdl_keras.data.samples import limits_on_grid, millimetres_to_grid, resampled
+from jdl_keras.preprocessing import Grid, finite, grid_to_native
+from tfrecords_tools.labels import TASKS
 from tfrecords_tools.record_set import RecordSet
-
-
-def region_masks(label_map: tf.Tensor) -> dict[str, tf.Tensor]:
-    """For each task 1.0 where a label map of `Tissue`, of any shape, is in its region.
-
-    Comparisons of bytes: a look-up of every pixel in a table takes three times as long.
-    """
-    inside = {tissue: tf.cast(label_map == int(tissue), tf.uint8) for tissue in Tissue}
-    return {
-        task: tf.cast(tf.add_n([inside[t] for t in sorted(region)]), tf.float32)
-        for task, region in TASKS.items()
-    }
 
 
 def _prepare(record: dict, centre: tf.Tensor, patients: list[str], grid: Grid) -> dict:
@@ -39,12 +19,11 @@ def _prepare(record: dict, centre: tf.Tensor, patients: list[str], grid: Grid) -
     pixels = finite(record["pixels"][None])
     spacing_mm = record["spacing_mm"][None]
     transform = grid_to_native(grid, spacing_mm, centre[None])
-    on_grid = sample(pixels[..., None], transform, grid.size, "BILINEAR", "NEAREST")
     return {
         "pixels": pixels[0],
         "label_map": record["label_map"],
         "transform": transform[0],
-        "limits": intensity_range(on_grid[..., 0], grid.percentiles)[0],
+        "limits": limits_on_grid(pixels, transform, grid)[0],
         "labelled": tf.cast(record["labelled"], tf.float32),
         "patient": tf.argmax(tf.equal(patients, record["patient_key"])),
     }
@@ -52,37 +31,18 @@ def _prepare(record: dict, centre: tf.Tensor, patients: list[str], grid: Grid) -
 
 def _to_sample(prepared: dict, transform: tf.Tensor, grid: Grid) -> dict:
     """Resamples image and label map together, once."""
-    image = sample(
-        prepared["pixels"][None, ..., None],
-        transform[None],
-        grid.size,
-        "BILINEAR",
-        "NEAREST",
-    )
-    label_map = sample(
-        prepared["label_map"][None, ..., None],
-        transform[None],
-        grid.size,
-        "NEAREST",
-        "CONSTANT",
-    )
+    native = [prepared[name][None] for name in ("pixels", "label_map")]
+    on_grid = resampled(*native, transform[None], prepared["limits"][None], grid)
     labelled = dict(zip(TASKS, tf.unstack(prepared["labelled"]), strict=True))
     return {
-        "image": scale_intensities(image, prepared["limits"][None])[0],
-        **region_masks(label_map[0]),
+        **{name: values[0] for name, values in on_grid.items()},
         "labelled": labelled,
         "patient": prepared["patient"],
     }
 
 
 def _augmented(prepared: dict, seed: tf.Tensor, grid: Grid, config: Config) -> dict:
-    mm_to_grid = np.array(
-        [
-            [1 / grid.spacing_mm[1], 0, (grid.size[1] - 1) / 2],
-            [0, 1 / grid.spacing_mm[0], (grid.size[0] - 1) / 2],
-            [0, 0, 1],
-        ]
-    )
+    mm_to_grid = millimetres_to_grid(grid)
     grid_to_mm = np.linalg.inv(mm_to_grid)
     affine_seed, intensity_seed = tf.unstack(tf.random.split(seed, 2))
     u = tf.random.stateless_uniform([5], affine_seed, -1.0, 1.0)

@@ -6,10 +6,10 @@ precision of an empty prediction, the distance to a missed scar) is left out of 
 patient's mean, and counted.
 """
 
-import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -199,7 +199,12 @@ def _crops(runs: Sequence[FinishedRun]) -> dict:
 
 
 def _mean_of(reports: Sequence[dict], *keys: str) -> float | None:
-    values = [functools.reduce(dict.__getitem__, keys, report) for report in reports]
+    values = []
+    for report in reports:
+        value: Any = report
+        for key in keys:
+            value = value[key]
+        values.append(value)
     known = [value for value in values if value is not None]
     return number(float(np.mean(known))) if known else None
 

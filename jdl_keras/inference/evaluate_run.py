@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from jdl_keras.config import Config
-from jdl_keras.data.views import open_records
+from jdl_keras.data.views import configured_view, open_records
 from jdl_keras.evaluation import emidec_protocol
 from jdl_keras.evaluation.crops import measure_crop, summarise_crops
 from jdl_keras.evaluation.masks import mask_path, read_mask, write_mask
@@ -64,10 +64,16 @@ class TrainedRun:
         )
 
     def records(self, records: Path | None = None) -> StudySet:
-        """Another record set, or the run's own as its configuration wants it seen."""
-        if records is not None:
-            return open_record_set(records)
-        return open_records(self.config)
+        """Another record set, or the run's own as its configuration wants it seen.
+
+        The run's own may lie elsewhere by now, or in one file.
+        """
+        if records is None:
+            return open_records(self.config)
+        record_set = open_record_set(records)
+        if record_set.sha256 == self.folder.record_set_sha256():
+            return configured_view(record_set, self.config.split)
+        return record_set
 
 
 def choose_on_validation(folder: RunFolder) -> None:

@@ -83,7 +83,8 @@ def build_jdl(config: Config) -> keras.Model:
     mask = mask_of(myocardium, message, config.grid.spacing_mm)
     scar = foreground(scar_network(compose(image, mask, message.form)), "scar")
     if message.conditional:
-        scar = keras.layers.Multiply(name="scar_in_myocardium")([scar, mask])
+        inside = keras.layers.Multiply(dtype="float32", name="scar_in_myocardium")
+        scar = inside([scar, mask])
     return keras.Model(image, {"myocardium": myocardium, "scar": scar}, name="jdl")
 
 

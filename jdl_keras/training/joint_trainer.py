@@ -1,17 +1,15 @@
 """Trains the networks of all tasks together, on any number of replicas."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TypeVar
 
 import keras
 import tensorflow as tf
 
 from jdl_keras.config import LossConfig
-from jdl_keras.losses import SegmentationLoss, l2
 from jdl_keras.metrics import PatientDice
-from jdl_keras.models.methods import parts, training_network
+from jdl_keras.training.objective import Batch, Objective
 
-Batch = Mapping[str, tf.Tensor]
 Nested = TypeVar("Nested")
 """Tensors in lists, tuples and dictionaries."""
 
@@ -36,12 +34,10 @@ def over_replicas(values: Nested) -> Nested:
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
-class JointTrainer(keras.Model):
+class JointTrainer(Objective):
     """The training of a network; the network itself is saved, exported, predicted with.
 
-    Loss of a batch: sum over its samples, divided by the *global* batch size, of
-    `lambda * L_myocardium + L_scar`, plus L2 of each task's network. Samples without a
-    reference add nothing. Dividing by the global size makes every replica contribute
+    The loss is divided by the *global* batch size, so that every replica contributes
     its share, an uneven last batch included, whatever the number of replicas.
 
     Args:
@@ -55,6 +51,8 @@ class JointTrainer(keras.Model):
         warmup_steps: updates in which the scar's loss does not count.
     """
 
+    over_replicas = staticmethod(over_replicas)
+
     def __init__(
         self,
         network: keras.Model,
@@ -66,24 +64,9 @@ class JointTrainer(keras.Model):
         threshold: float = 0.5,
         warmup_steps: int = 0,
     ):
-        super().__init__(name="joint_trainer")
-        self.network = network
-        self.training_network = training_network(network)
-        self.batch_size, self.micro_batches = batch_size, micro_batches
-        self.clip_norm = clip_norm
-        self.task_loss = SegmentationLoss(
-            loss.dice_weight, loss.smoothing, loss.dice_over
-        )
-        self.tasks = tuple(network.output)
-        self.myocardium_weight = loss.myocardium_weight
-        self.wall_weight, self.warmup_steps = loss.wall_weight, warmup_steps
-        self.part_variables = {
-            name: part.trainable_variables for name, part in parts(network).items()
-        }
-        self.l2_weights = {
-            name: loss.l2_scar if name.startswith("scar") else loss.l2_myocardium
-            for name in self.part_variables
-        }
+        super().__init__(network, loss, batch_size, name="joint_trainer")
+        self.micro_batches, self.clip_norm = micro_batches, clip_norm
+        self.warmup_steps = warmup_steps
         self.averages = [
             variable
             for variable in network.non_trainable_variables
@@ -106,47 +89,9 @@ class JointTrainer(keras.Model):
         """Probability maps of all tasks."""
         return self.network(images, training=training)
 
-    # Losses
-
-    def _task_sums(
-        self, batch: Batch, probabilities: Mapping[str, tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
-        """For each task the sum of the samples' losses."""
-        weights = {task: 1.0 for task in self.tasks}
-        if self.wall_weight:
-            wall = tf.stop_gradient(probabilities["myocardium"])
-            weights["scar"] = 1.0 + self.wall_weight * wall
-        return {
-            task: tf.reduce_sum(
-                self.task_loss(
-                    batch[task],
-                    probabilities[task],
-                    batch["labelled"][task],
-                    over_replicas,
-                    weights[task],
-                )
-            )
-            for task in self.tasks
-        }
-
-    def _data_loss(self, task_sums: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """This share's part of the mean over the global batch."""
-        weighted = {
-            "myocardium": self.myocardium_weight,
-            "scar": tf.cast(self.optimizer.iterations >= self.warmup_steps, tf.float32),
-        }
-        return (
-            tf.add_n([weighted[task] * task_sums[task] for task in self.tasks])
-            / self.batch_size
-        )
-
-    def _regularization(self) -> tf.Tensor:
-        return tf.add_n(
-            [
-                self.l2_weights[part] * l2(variables)
-                for part, variables in self.part_variables.items()
-            ]
-        )
+    def scar_weight(self) -> tf.Tensor:
+        """0 in the first updates, then 1."""
+        return tf.cast(self.optimizer.iterations >= self.warmup_steps, tf.float32)
 
     # Training
 
@@ -188,14 +133,6 @@ class JointTrainer(keras.Model):
             gradients = [a + b for a, b in zip(gradients, part_gradients, strict=True)]
             task_sums = {task: task_sums[task] + part_sums[task] for task in task_sums}
         return self._with_regularization(gradients), task_sums
-
-    def _trainable_labels(self, batch: Batch) -> Batch:
-        """Without a reference to mask by, `two_step` has no image for its scar."""
-        if self.network.name != "two_step":
-            return batch
-        labelled = batch["labelled"]
-        both = labelled["scar"] * labelled["myocardium"]
-        return {**batch, "labelled": {**labelled, "scar": both}}
 
     def _split(self, batch: Batch) -> list[Batch]:
         """Micro-batches whose sizes differ by at most one."""

@@ -116,7 +116,8 @@ def trained_run(cohort_records, run, tmp_path_factory):
         *("-m", "jdl_keras.train", "--records", cohort_records, "--run_dir", folder),
         *("--model.preset", "tiny", "--grid.size", "[32, 32]"),
         *("--grid.spacing_mm", "[3.0, 3.0]", "--training.batch_size", "4"),
-        *("--training.epochs", "2"),
+        *("--training.epochs", "2", "--localiser.steps", "20"),
+        *("--localiser.size", "[32, 32]", "--localiser.width", "8"),
     )
     done = run(*command)
     assert done.code == 0, done.err

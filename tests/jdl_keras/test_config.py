@@ -4,11 +4,28 @@ import dataclasses
 import subprocess
 import sys
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given, settings
 
 from jdl_keras import train
-from jdl_keras.config import RULES, Config, GridConfig, TrainingConfig, check
-from jdl_keras.config_file import parse_config, plain, read_config, write_config
+from jdl_keras.config import (
+    RULES,
+    Config,
+    GridConfig,
+    MessageConfig,
+    OptimizerConfig,
+    TrainingConfig,
+    check,
+)
+from jdl_keras.config_file import (
+    flat,
+    from_flat,
+    parse_config,
+    plain,
+    read_config,
+    write_config,
+)
 from tfrecords_tools.errors import REFUSED, RefusedError
 
 BATCH_SIZE = TrainingConfig().batch_size
@@ -19,7 +36,21 @@ IMPOSSIBLE = {
     "grid.size": ("[100, 96]", "such as [96, 96]"),
     "grid.spacing_mm": ("[0, 1.5]", "positive"),
     "grid.percentiles": ("[99, 1]", "0 <= low < high <= 100"),
+    "localiser.size": ("[0, 96]", "such as [32, 96]"),
+    "localiser.spacing_mm": ("[5, -5]", "positive"),
+    "localiser.width": ("12", "multiple of 8"),
+    "localiser.steps": ("0", "1 to"),
+    "localiser.batch_size": ("1000001", "1 to 1000000"),
+    "localiser.learning_rate": ("0", "a positive number"),
+    "split.folds": ("1", "0, or 2 and more"),
+    "split.fold": ("-1", "0 or more"),
+    "split.seed": ("-1", "0 or more"),
+    "split.train_patients": ("-1", "0 or more"),
+    "split.scar_patients": ("-1", "0 or more"),
+    "message.widen_mm": (".nan", "0 or more"),
+    "message.warmup_epochs": ("-1", "0 or more"),
     "model.dropout": ("1", "0 <= rate < 1"),
+    "loss.wall_weight": ("-0.5", "0 or more"),
     "loss.myocardium_weight": (".nan", "0 or more"),
     "loss.dice_weight": (".inf", "0 or more"),
     "loss.smoothing": ("0", "a positive number"),
@@ -41,6 +72,8 @@ IMPOSSIBLE = {
     ),
     "training.patience": ("-1", "0 or more"),
     "evaluation.threshold": ("1", "0 < t < 1"),
+    "evaluation.smallest_scar_ml": ("-1", "0 or more"),
+    "evaluation.rotations": ("0", "1 to 360"),
 }
 
 WRONG_TYPE = {
@@ -48,6 +81,8 @@ WRONG_TYPE = {
     "method": ("three_step", "jdl"),
     "grid.size": ("96", "tuple"),
     "grid.spacing_mm": ("[1, 1, 1]", "2 elements"),
+    "grid.centre": ("heart", "'localiser', 'image', 'reference'"),
+    "message.form": ("sum", "'channels'"),
     "model.preset": ("huge", "'small'"),
     "model.dropout": ("often", "float"),
     "loss.dice_over": ("epoch", "'batch', 'sample'"),
@@ -58,6 +93,56 @@ WRONG_TYPE = {
     "training.mixed_precision": ("float64", "'mixed_bfloat16'"),
     "evaluation.split": ("train", "'validation'"),
 }
+
+COMBINATIONS = [
+    # subject of the refusal, words of the way out, the settings that do not fit
+    *(
+        (
+            "message and model.share_weights",
+            f"unless method is jdl, got {method}",
+            {"method": method} | change,
+        )
+        for method in ("direct", "two_step", "multi_task")
+        for change in (
+            {"message.hard": "true"},
+            {"message.warmup_epochs": 2},
+            {"model.share_weights": "true"},
+        )
+    ),
+    *(
+        (
+            "model.share_weights",
+            f"unless message.form is product, since both networks take the same input, "
+            f"got {form}",
+            {"model.share_weights": "true", "message.form": form},
+        )
+        for form in ("channels", "standardised", "features")
+    ),
+    (
+        "loss.wall_weight",
+        "0 for direct, which predicts no myocardium, got 1.0",
+        {"method": "direct", "loss.wall_weight": 1},
+    ),
+    ("split.fold", "below split.folds (3), got 3", {"split.folds": 3, "split.fold": 3}),
+    ("split.fold", "below split.folds (0), got 1", {"split.fold": 1}),
+    (
+        "message.warmup_epochs",
+        "fewer than training.epochs (3), got 3",
+        {"training.epochs": 3, "message.warmup_epochs": 3},
+    ),
+    (
+        "training.patience",
+        "0, or more than message.warmup_epochs (2), got 2",
+        {"training.patience": 2, "message.warmup_epochs": 2},
+    ),
+]
+
+POSSIBLE = [
+    {"method": "two_step", "loss.wall_weight": 1},
+    {"model.share_weights": "true", "message.widen_mm": 3, "message.hard": "true"},
+    {"split.folds": 3, "split.fold": 2},
+    {"training.epochs": 3, "message.warmup_epochs": 2, "training.patience": 3},
+]
 
 BAD_FILES = {
     # content of the file: the subject of the refusal, and words of its reason
@@ -98,6 +183,22 @@ def test_bad_value_names_the_key_and_the_way_out(refusal, key, value, way_out):
     assert way_out in line
 
 
+def options(changes):
+    return [f"--{key}={value}" for key, value in changes.items()]
+
+
+@pytest.mark.parametrize(("subject", "way_out", "changes"), COMBINATIONS)
+def test_settings_that_do_not_fit_are_refused(refusal, subject, way_out, changes):
+    line = refusal(*options(changes))
+    assert line.startswith(f"ERROR {subject}: CONFIG: expected ")
+    assert line.endswith(way_out)
+
+
+@pytest.mark.parametrize("changes", POSSIBLE)
+def test_settings_at_the_edge_fit(changes):
+    parse_config("test", "a test", options(changes))
+
+
 @pytest.mark.parametrize(("content", "expected"), BAD_FILES.items())
 def test_bad_file_is_refused(refusal, tmp_path, content, expected):
     path = tmp_path / "bad.yaml"
@@ -133,18 +234,69 @@ def test_every_element_must_be_finite(value):
 def test_every_number_has_a_rule_and_an_impossible_value():
     numbers = {
         key
-        for key, value in flat(plain(Config()))
+        for key, value in flat(Config()).items()
         if isinstance(value, int | float | list) and not isinstance(value, bool)
     }
-    assert numbers == set(IMPOSSIBLE) == {*RULES, "grid.size"}
+    assert numbers == set(IMPOSSIBLE) == {*RULES, "grid.size", "localiser.size"}
 
 
-def flat(settings, prefix=""):
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+def test_flat_has_every_setting_by_its_dotted_key():
+    found = flat(Config())
+    groups = {
+        field.name: dataclasses.fields(getattr(Config(), field.name))
+        for field in dataclasses.fields(Config)
+        if dataclasses.is_dataclass(getattr(Config(), field.name))
+    }
+    nested = {f"{g}.{field.name}" for g, fields in groups.items() for field in fields}
+    assert set(found) == nested | {"records", "run_dir", "seed", "method"}
+    assert found["grid.size"] == [96, 96]
+    assert found["training.batch_size"] == BATCH_SIZE
+
+
+SMALL = st.floats(1e-12, 1e6)
+CONFIGS = st.builds(
+    Config,
+    records=st.none()
+    | st.sampled_from(["a b/c: d", "1e5", "[1]", "-x", "x#y", "{a: 1}"]),
+    run_dir=st.sampled_from(["runs/jdl", "123", "true", "null", " lead", "ü='x'"]),
+    seed=st.integers(0, 2**31 - 2),
+    grid=st.builds(GridConfig, spacing_mm=st.tuples(SMALL, SMALL)),
+    message=st.builds(MessageConfig, hard=st.booleans(), widen_mm=SMALL),
+    optimizer=st.builds(OptimizerConfig, learning_rate=SMALL),
+    training=st.builds(TrainingConfig, cache=st.booleans()),
+)
+
+
+# Each example builds a parser of all settings, 50 ms.
+@settings(max_examples=20, deadline=None)
+@given(config=CONFIGS)
+def test_flat_settings_give_the_same_configuration(config):
+    assert from_flat(flat(config)) == config
+
+
+def test_settings_that_are_not_given_have_their_defaults():
+    grid = GridConfig(size=(32, 48), spacing_mm=(1e-5, 2.0))
+    given = {"grid.size": (32, 48), "grid.spacing_mm": [1e-5, 2], "records": None}
+    assert from_flat(given) == Config(grid=grid)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("training.epochs", 0, "1 to 1000000"),
+        ("training.epochs", "many", "int"),
+        ("model.dropout", None, "float"),
+        ("method", "three_step", "jdl"),
+    ],
+)
+def test_flat_settings_are_checked(key, value, words):
+    with pytest.raises(RefusedError, match=f"{key}: CONFIG: .*{words}"):
+        from_flat({key: value})
+
+
+def test_unknown_flat_setting_is_refused():
+    with pytest.raises(RefusedError, match="--model.droput"):
+        from_flat({"model.droput": 0.1})
 
 
 def test_defaults_pass():

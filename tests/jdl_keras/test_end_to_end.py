@@ -2,17 +2,25 @@
 
 import base64
 import csv
+import gzip
 import json
 import os
 import re
 import shutil
 import zipfile
+from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from jdl_keras.evaluate import main as evaluate
+from jdl_keras.evaluation.operating_point import (
+    choose_operating_point,
+    read_operating_point,
+)
+from jdl_keras.inference.mask_rule import MaskRule
 from jdl_keras.inference.predictor import Predictor
 from jdl_keras.preprocessing import Grid
 from jdl_keras.run_folder import RunFolder, checksum_file
@@ -37,14 +45,30 @@ def copy(trained_run, tmp_path):
     return RunFolder(shutil.copytree(trained_run.folder, tmp_path / "run", ignore=skip))
 
 
+def predicted(folder, centre, split="test"):
+    """(study, masks) of a split, predicted again from the saved networks."""
+    config = folder.load_config()
+    grid, locate = Grid.from_config(config.grid), folder.locate(centre)
+    predictor = Predictor(folder.load_network(), grid, locate)
+    rule = MaskRule.of_run(folder, config.evaluation)
+    return [
+        (study, rule.masks(study, predictor.probability_maps(study)))
+        for study in open_record_set(Path(config.records)).studies(split)
+    ]
+
+
 @pytest.fixture(scope="module")
 def native(trained_run, cohort_records):
-    """(study, masks) of the test split, predicted again from the saved network."""
-    folder = RunFolder(trained_run.folder)
-    config = folder.load_config()
-    predictor = Predictor(folder.load_network(), Grid.from_config(config.grid))
+    """(study, masks) of the test split, as they were written."""
+    written = RunFolder(trained_run.folder).evaluation("test") / "masks"
+
+    def mask(study, task):
+        name = f"{study.patient_key}-{study.study_key}-{task}.nii.gz"
+        voxels = np.asarray(nibabel.load(written / name).dataobj)
+        return voxels.transpose(2, 1, 0) == 1  # columns, rows, slices in the file
+
     studies = open_record_set(cohort_records).studies("test")
-    return [(study, predictor.masks(study, 0.5)) for study in studies]
+    return [(study, {task: mask(study, task) for task in TASKS}) for study in studies]
 
 
 def rows_of(path):
@@ -55,7 +79,7 @@ def summary_of(folder, split="test"):
     return json.loads((folder.evaluation(split) / "summary.json").read_text())
 
 
-def test_run_folder_has_what_the_contract_names(folder):
+def test_run_folder_has_what_the_contract_names(folder, cohort_records):
     found = {
         str(path.relative_to(folder.path))
         for path in folder.path.rglob("*")
@@ -68,9 +92,15 @@ def test_run_folder_has_what_the_contract_names(folder):
     }
     assert found == checkpoints | {
         *("config.yaml", "environment.json", "history.csv"),
-        *("model.keras", "model.keras.sha256"),
+        *("model.keras", "model.keras.sha256", "operating_point.json"),
+        *("localiser.keras", "localiser.keras.sha256"),
         *(f"evaluation/test/{n}.csv" for n in ("per_slice", "per_patient")),
-        "evaluation/test/summary.json",
+        *(f"evaluation/test/{n}.json" for n in ("summary", "localiser")),
+        *(
+            f"evaluation/test/masks/{study.patient_key}-{study.study_key}-{task}.nii.gz"
+            for study in open_record_set(cohort_records).studies("test")
+            for task in TASKS
+        ),
     }
     figures = list((folder.evaluation("test") / "figures").glob("*.png"))
     assert len(figures) == 3  # a patient each
@@ -86,9 +116,11 @@ def test_settings_and_record_set_stand_in_the_run(folder, cohort_records):
     assert environment["record_set_sha256"] == open_record_set(cohort_records).sha256
 
 
-def test_checksum_file_is_that_of_sha256sum(folder):
-    expected = f"{files.sha256(folder.model)}  model.keras\n"
-    assert checksum_file(folder.model).read_text() == expected
+@pytest.mark.parametrize("name", ["model.keras", "localiser.keras"])
+def test_checksum_file_is_that_of_sha256sum(folder, name):
+    path = folder.path / name
+    expected = f"{files.sha256(path)}  {name}\n"
+    assert checksum_file(path).read_text() == expected
 
 
 def test_history_shows_learning(folder):
@@ -96,7 +128,7 @@ def test_history_shows_learning(folder):
     assert (first["epoch"], second["epoch"]) == ("1", "2")
     assert float(second["loss"]) < float(first["loss"])
     for task in TASKS:
-        for name in ("loss", "gradient_norm"):
+        for name in ("loss", "network_gradient_norm"):
             assert float(first[f"{task}_{name}"]) > 0
         assert 0 <= float(first[f"val_{task}_dice"]) <= 1
 
@@ -144,6 +176,68 @@ def test_tensorboard_has_images(folder):
     assert (step, int(width), int(height)) == (2, 3 * 32, 32)
     assert len(slices) == 4
     assert all(png[:4] == b"\x89PNG" for png in slices)
+
+
+def test_masks_are_what_the_saved_networks_predict(folder, native):
+    again = predicted(folder, "localiser")
+    assert len(again) == len(native) == 3
+    for (study, written), (_, masks) in zip(native, again, strict=True):
+        assert set(masks) == set(TASKS)
+        for task, mask in masks.items():
+            assert mask.shape == study.label_map.shape
+            np.testing.assert_array_equal(written[task], mask)
+    assert any(masks[task].any() for _, masks in native for task in TASKS)
+
+
+def test_masks_lie_where_the_images_lie(folder, native, cohort):
+    """In the scanner's space, as the source file says."""
+    for path in (folder.evaluation("test") / "masks").glob("*.nii.gz"):
+        header = nibabel.load(path).header
+        assert header.get_data_dtype() == np.uint8
+        assert header.get_zooms() == (2.0, 2.0, 10.0)
+
+
+def test_operating_point_was_chosen_on_validation(folder):
+    config = folder.load_config()
+    grid, locate = Grid.from_config(config.grid), folder.locate("localiser")
+    predictor = Predictor(folder.load_network(), grid, locate)
+    expected = choose_operating_point(
+        (study, predictor.probability_maps(study)["scar"])
+        for study in open_record_set(Path(config.records)).studies("validation")
+    )
+    assert read_operating_point(folder.operating_point) == expected
+    rule = MaskRule.of_run(folder, config.evaluation)
+    assert rule.myocardium_threshold == config.evaluation.threshold == 0.5
+    assert rule.scar_threshold == expected.threshold
+    assert rule.smallest_scar_ml == expected.smallest_scar_ml
+
+
+def test_report_on_the_localiser(folder, native):
+    found = json.loads((folder.evaluation("test") / "localiser.json").read_text())
+    tasks = summary_of(folder)["tasks"]
+    around_reference = predicted(folder, "reference")
+    for task, means in found["dice_by_crop_centre"].items():
+        dices = []
+        for study, masks in around_reference:
+            reference = region_mask(study.label_map, TASKS[task])
+            both, in_reference, in_prediction = counts(reference, masks[task])
+            if in_reference:
+                dices.append(2 * both / (in_reference + in_prediction))
+        assert means["reference"] == pytest.approx(np.mean(dices), rel=1e-9)
+        assert means["localiser"] == tasks[task]["dice"]["mean"]
+    localiser = folder.load_localiser()
+    errors_mm = []
+    for study, _ in native:
+        rows, columns = np.nonzero(
+            region_mask(study.label_map, TASKS["myocardium"]).any(axis=0)
+        )
+        middle = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
+        off = 2.0 * np.subtract(localiser.study_centre(study), middle)  # mm a pixel
+        errors_mm.append(np.linalg.norm(off))
+    # Three slices a study, one error a study.
+    assert found["crops"]["study"]["error_mm"]["median"] == pytest.approx(
+        np.median(errors_mm), rel=1e-6
+    )
 
 
 def counts(reference, prediction):
@@ -206,6 +300,29 @@ def test_evaluate_gives_the_same_numbers_again(copy, capsys):
     assert evaluate([str(copy.path)]) == DONE
     assert summary_of(copy) == before
     assert "test: 3 patients, 9 slices" in capsys.readouterr().out
+
+
+def test_evaluate_by_the_protocol_of_emidec(copy, capsys):
+    assert evaluate([str(copy.path), "--protocol", "emidec"]) == DONE
+    assert "EMIDEC protocol: 3 cases" in capsys.readouterr().out
+    found = json.loads((copy.evaluation("test") / "emidec.json").read_text())
+    assert found["cases"] == 3
+    rows = rows_of(copy.evaluation("test") / "emidec.csv")
+    assert len(rows) == 3
+    # One study a patient: the myocardium's Dice is ours.
+    ours = {
+        row["patient_key"]: float(row["dice"])
+        for row in rows_of(copy.evaluation("test") / "per_patient.csv")
+        if row["task"] == "myocardium"
+    }
+    theirs = {row["patient_key"]: float(row["myocardium_dice"]) for row in rows}
+    assert theirs == pytest.approx(ours, rel=1e-9)
+
+
+def test_unknown_protocol_is_refused(copy, capsys):
+    assert evaluate([str(copy.path), "--protocol", "acdc"]) == REFUSED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ERROR protocol: CONFIG: ")
 
 
 def test_evaluate_measures_another_split(copy):
@@ -293,13 +410,14 @@ def test_evaluate_refuses_a_damaged_record_set(copy, cohort_records, tmp_path, c
     assert ": CORRUPT: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["model.keras", "model.keras.sha256"])
-def test_evaluate_refuses_a_damaged_network(copy, capsys, name):
-    _flip_middle(copy.path / name)
+@pytest.mark.parametrize("name", ["model", "localiser"])
+@pytest.mark.parametrize("suffix", [".keras", ".keras.sha256"])
+def test_evaluate_refuses_a_damaged_network(copy, capsys, name, suffix):
+    _flip_middle(copy.path / f"{name}{suffix}")
     shutil.rmtree(copy.path / "evaluation")
     assert evaluate([str(copy.path)]) == REFUSED
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"ERROR {copy.model}: CORRUPT: ")
+    assert line.startswith(f"ERROR {copy.path / name}.keras: CORRUPT: ")
     assert not (copy.path / "evaluation").exists()
 
 
@@ -316,8 +434,10 @@ def test_split_that_does_not_exist_is_refused(copy, capsys):
 
 
 def contents(path):
-    """The bytes of a file, and of the parts of an archive."""
+    """The bytes of a file, and of what is packed in it."""
     yield path.read_bytes()
+    if path.suffix == ".gz":
+        yield gzip.decompress(path.read_bytes())
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
@@ -344,10 +464,21 @@ def test_no_case_name_is_anywhere(trained_run, cohort, cohort_records):
             assert not [s for s in planted if any(s in part for part in found)], path
 
 
-def test_search_finds_a_name_in_an_archive(tmp_path, cohort):
-    path = tmp_path / "model.keras"
+def _zipped(path, text):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("config.json", cohort.names[3] * 9)
+        archive.writestr("config.json", text)
+
+
+def _gzipped(path, text):
+    path.write_bytes(gzip.compress(text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"), [("model.keras", _zipped), ("mask.nii.gz", _gzipped)]
+)
+def test_search_finds_a_name_in_what_is_packed(tmp_path, cohort, name, pack):
+    path = tmp_path / name
+    pack(path, cohort.names[3] * 9)
     planted = [*spellings(cohort.names)]
     packed, *unpacked = contents(path)
     assert not any(spelling in packed for spelling in planted)

@@ -25,12 +25,13 @@ DICE = 1 - 2 * 1.3 / (2 + 2)
 """Intersection 0.8 + 0.5 = 1.3, reference 2, probability 2."""
 
 
-def loss(reference, probability, labelled=None, **settings):
+def loss(reference, probability, labelled=None, weight=1.0, **settings):
     labelled = np.ones(len(reference), "float32") if labelled is None else labelled
     values = SegmentationLoss(**settings)(
         keras.ops.convert_to_tensor(reference),
         keras.ops.convert_to_tensor(probability),
         keras.ops.convert_to_tensor(np.float32(labelled)),
+        weight=keras.ops.convert_to_tensor(np.float32(weight)),
     )
     return keras.ops.convert_to_numpy(values)
 
@@ -45,6 +46,20 @@ def test_cross_entropy_is_finite_at_its_worst():
     # float32, whose logarithm is -15.9.
     values = cross_entropy(REFERENCE, keras.ops.convert_to_tensor(1 - REFERENCE))
     assert float(values[0]) == pytest.approx(16.0, abs=0.15)
+
+
+def test_pixels_count_by_their_weight_in_the_cross_entropy():
+    weight = masks([3, 1, 2, 0])
+    # 3 log 0.8, 1 log 0.5, 2 log 0.5 and nothing, over 4 pixels, not over the weights
+    expected = -(3 * math.log(0.8) + 3 * math.log(0.5)) / 4
+    values = cross_entropy(REFERENCE, keras.ops.convert_to_tensor(PROBABILITY), weight)
+    np.testing.assert_allclose(values, [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dice_over", ["sample", "batch"])
+def test_weight_leaves_the_dice_term_alone(dice_over):
+    weighted = loss(REFERENCE, PROBABILITY, weight=3.0, dice_over=dice_over)
+    np.testing.assert_allclose(weighted, [3 * ENTROPY + DICE], rtol=1e-6)
 
 
 def test_dice_by_hand():

@@ -21,6 +21,7 @@ LEARNING_RATE = 1e-2
 # L2 is as large as the other terms, so that a wrong share of it shows too.
 LOSS = LossConfig(l2_myocardium=1e-2, l2_scar=1e-2, dice_over="sample")
 LOSS_OF_BATCH = dataclasses.replace(LOSS, dice_over="batch")
+LOSS_OF_WALL = dataclasses.replace(LOSS, wall_weight=2.0)
 build_toy = runpy.run_path(str(Path(__file__).parents[1] / "toy.py"))["build_toy"]
 
 
@@ -33,18 +34,28 @@ class DividesByItsShare(JointTrainer):
 
 
 CASES = {
-    # name: trainer, normalisation, samples, further arguments of the trainer
-    "group": (JointTrainer, "group", 15, {}),
-    "batch": (JointTrainer, "batch", 15, {}),
+    # name: trainer, network, samples, further arguments of the trainer
+    "group": (JointTrainer, {"norm": "group"}, 15, {}),
+    "batch": (JointTrainer, {"norm": "batch"}, 15, {}),
     "clipped_micro": (
         JointTrainer,
-        "group",
+        {"norm": "group"},
         15,
         {"clip_norm": 0.5, "micro_batches": 2},
     ),
-    "batch_dice": (JointTrainer, "group", 15, {"loss": LOSS_OF_BATCH}),
-    "last_batch_of_one": (JointTrainer, "group", 13, {}),
-    "defect": (DividesByItsShare, "group", 15, {}),
+    "batch_dice": (
+        JointTrainer,
+        {"norm": "group", "method": "multi_task"},
+        15,
+        {"loss": LOSS_OF_BATCH, "warmup_steps": 1},
+    ),
+    "last_batch_of_one": (
+        JointTrainer,
+        {"norm": "group", "method": "two_step"},
+        13,
+        {"loss": LOSS_OF_WALL},
+    ),
+    "defect": (DividesByItsShare, {"norm": "group"}, 15, {}),
 }
 
 
@@ -65,11 +76,11 @@ def samples(count):
     }
 
 
-def train(strategy, trainer_class, norm, count, arguments):
+def train(strategy, trainer_class, network_options, count, arguments):
     """Weights before and after one epoch of three steps, and what was logged."""
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        network = build_toy(SIZE, norm=norm)
+        network = build_toy(SIZE, **network_options)
         arguments = {"loss": LOSS, "batch_size": BATCH, "patients": 4, **arguments}
         trainer = trainer_class(network, **arguments)
         trainer.compile(optimizer=keras.optimizers.SGD(LEARNING_RATE))

@@ -10,15 +10,9 @@ import tensorflow as tf
 
 from jdl_keras.run_folder import RunFolder
 from jdl_keras.training import checkpoint
-from jdl_keras.training.callbacks import (
-    OUTLINES,
-    Keeper,
-    Panels,
-    ProgressBar,
-    as_csv,
-    panel,
-)
+from jdl_keras.training.callbacks import Keeper, ProgressBar, as_csv
 from jdl_keras.training.checkpoint import TrainingState
+from jdl_keras.training.panels import OUTLINES, Panels, panel
 from tfrecords_tools.errors import DivergedError
 
 
@@ -190,5 +184,5 @@ def test_line_an_epoch_without_a_terminal(capsys):
         bar.on_train_batch_end(0)
         bar.on_epoch_end(2, {"loss": 0.5, "val_scar_dice": 0.25, "other": 1.0})
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("epoch 3/4: loss 0.500, val_scar_dice 0.250, ")
+    assert line.startswith("training, epoch 3/4: loss 0.500, val_scar_dice 0.250, ")
     assert line.endswith(" min left")

@@ -1,5 +1,6 @@
 """One update is the gradient step of the documented loss, however it is computed."""
 
+import dataclasses
 from pathlib import Path
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from jdl_keras.config import LossConfig
 from jdl_keras.losses import l2
+from jdl_keras.models.methods import METHODS, parts
 from jdl_keras.training.joint_trainer import JointTrainer
 
 SIZE = (16, 24)
@@ -22,9 +24,16 @@ LOSS = LossConfig(
 def make_trainer(build_toy):
     """A trainer that takes its steps eagerly: nothing is traced."""
 
-    def make(norm="group", loss=LOSS, optimizer=None, batch_size=6, **arguments):
+    def make(
+        norm="group",
+        loss=LOSS,
+        optimizer=None,
+        batch_size=6,
+        method="jdl",
+        **arguments,
+    ):
         keras.utils.set_random_seed(0)
-        network = build_toy(SIZE, norm=norm)
+        network = build_toy(SIZE, norm=norm, method=method)
         trainer = JointTrainer(network, loss, batch_size, **arguments)
         trainer.compile(optimizer=optimizer or keras.optimizers.SGD(RATE))
         trainer.optimizer.build(network.trainable_variables)
@@ -33,16 +42,18 @@ def make_trainer(build_toy):
     return make
 
 
-def make_batch(count=6, scar_labelled=None):
+def make_batch(count=6, scar_labelled=None, myocardium_labelled=None):
     random = np.random.default_rng(0)
     image = random.random((count, *SIZE, 1), np.float32)
     scar_labelled = np.ones(count) if scar_labelled is None else scar_labelled
+    if myocardium_labelled is None:
+        myocardium_labelled = np.ones(count)
     return {
         "image": tf.constant(image),
         "myocardium": tf.constant(np.float32(image > 0.4)),
         "scar": tf.constant(np.float32(image > 0.8)),
         "labelled": {
-            "myocardium": tf.ones(count),
+            "myocardium": tf.constant(myocardium_labelled, tf.float32),
             "scar": tf.constant(scar_labelled, tf.float32),
         },
         "patient": tf.zeros(count, tf.int64),
@@ -67,27 +78,45 @@ def assert_close(actual, expected, tolerance=1e-6):
         np.testing.assert_allclose(a, e, rtol=0, atol=tolerance)
 
 
+def training_maps(network, batch):
+    """What each method computes in training, wired once more."""
+    if network.name != "two_step":
+        return network(batch["image"], training=True)
+    seen = {"myocardium": batch["image"], "scar": batch["image"] * batch["myocardium"]}
+    logits = {
+        task: network.get_layer(f"{task}_network")(image, training=True)
+        for task, image in seen.items()
+    }
+    return {task: tf.nn.softmax(values)[..., 1:] for task, values in logits.items()}
+
+
 def documented_loss(network, batch, batch_size):
     """The docstring's formula, sample by sample."""
-    probabilities = network(batch["image"], training=True)
+    probabilities = training_maps(network, batch)
     total = 0.0
-    for task, weight in (("myocardium", 1.5), ("scar", 1.0)):
+    for task in network.output:
+        weight = {"myocardium": 1.5, "scar": 1.0}[task]
         for i, labelled in enumerate(batch["labelled"][task].numpy()):
+            if network.name == "two_step" and not batch["labelled"]["myocardium"][i]:
+                continue  # nothing to mask its image by
             r, p = batch[task][i], probabilities[task][i]
             entropy = -tf.reduce_mean(r * tf.math.log(p) + (1 - r) * tf.math.log(1 - p))
             both = 2 * tf.reduce_sum(r * p) + LOSS.smoothing
             dice = both / (tf.reduce_sum(r) + tf.reduce_sum(p) + LOSS.smoothing)
             total += weight * labelled * (entropy + 1 - dice) / batch_size
-    for task, beta in (("myocardium", 1e-3), ("scar", 2e-3)):
-        variables = network.get_layer(f"{task}_network").trainable_variables
-        total += beta * tf.add_n([tf.reduce_sum(v.value**2) for v in variables])
+    for name, part in parts(network).items():
+        beta = 2e-3 if name in ("scar_network", "scar_decoder") else 1e-3
+        squares = [tf.reduce_sum(v.value**2) for v in part.trainable_variables]
+        total += beta * tf.add_n(squares)
     return total
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("count", [6, 4])
-def test_step_follows_the_gradient_of_the_documented_loss(make_trainer, count):
+def test_step_follows_the_gradient_of_the_documented_loss(make_trainer, count, method):
     # 4 samples where 6 are a batch: the sum is still divided by 6.
-    trainer, batch = make_trainer(), make_batch(count, [1, 0, 1, 1, 0, 1][:count])
+    batch = make_batch(count, [1, 0, 1, 1, 0, 1][:count], [1, 1, 1, 0, 0, 1][:count])
+    trainer = make_trainer(method=method)
     variables = [v.value for v in trainer.network.trainable_variables]
     with tf.GradientTape() as tape:
         loss = documented_loss(trainer.network, batch, batch_size=6)
@@ -115,9 +144,10 @@ def test_logs_name_losses_and_gradient_norms_of_both_tasks(make_trainer):
     # loss = 1.5 x myocardium_loss + scar_loss + 0.001 x sum + 0.002 x sum of squares
     terms = {task: float(l2(variables)) for task, variables in by_task.items()}
     logs = {name: float(value) for name, value in trainer.train_step(batch).items()}
+    names = ("{}_loss", "{}_network_gradient_norm")
     assert sorted(logs) == sorted(
         ["loss", "skipped_updates"]
-        + [f"{task}_{what}" for task in by_task for what in ("loss", "gradient_norm")]
+        + [name.format(task) for task in by_task for name in names]
     )
     assert logs["loss"] == pytest.approx(
         1.5 * logs["myocardium_loss"]
@@ -128,7 +158,7 @@ def test_logs_name_losses_and_gradient_norms_of_both_tasks(make_trainer):
     )
     for task in by_task:
         norm = np.sqrt(sum(np.sum(g.numpy() ** 2) for g in gradients[task]))
-        assert logs[f"{task}_gradient_norm"] == pytest.approx(norm, rel=1e-5)
+        assert logs[f"{task}_network_gradient_norm"] == pytest.approx(norm, rel=1e-5)
     assert logs["skipped_updates"] == 0
 
 
@@ -170,12 +200,158 @@ def test_weight_0_leaves_the_myocardium_network_to_the_scar_loss(make_trainer):
     assert not any(np.any(g) for g in gradient_of_myocardium(without_scar))
 
 
-@pytest.mark.parametrize("parts", [2, 6])
-def test_micro_batches_take_the_step_of_the_whole_batch(make_trainer, parts):
+# Samples without a reference
+
+
+def gradients_by_part(trainer, batch):
+    gradients, _ = trainer._gradients(batch)
+    found = {
+        id(variable): gradient.numpy()
+        for variable, gradient in zip(
+            trainer.network.trainable_variables, gradients, strict=True
+        )
+    }
+    return {
+        name: [found[id(v)] for v in part.trainable_variables]
+        for name, part in parts(trainer.network).items()
+    }
+
+
+def scar_losses(trainer, batch):
+    """Of every sample, and what was counted."""
+    batch = trainer._trainable_labels(batch)
+    inputs = [batch["image"], batch["myocardium"]]
+    probability = trainer.training_network(inputs, training=True)["scar"]
+    labelled = batch["labelled"]["scar"]
+    return trainer.task_loss(batch["scar"], probability, labelled).numpy()
+
+
+def first(batch, count):
+    return tf.nest.map_structure(lambda t: t[:count], batch)
+
+
+@pytest.mark.parametrize("dice_over", ["sample", "batch"])
+@pytest.mark.parametrize("method", METHODS)
+def test_samples_of_the_myocardium_alone_change_no_scar_loss(
+    make_trainer, method, dice_over
+):
+    loss = dataclasses.replace(LOSS, dice_over=dice_over)
+    trainer = make_trainer(method=method, loss=loss, batch_size=7)
+    more = make_batch(7, [1, 1, 1, 1, 0, 0, 0])
+    fewer = first(more, 4)
+    found, expected = scar_losses(trainer, more), scar_losses(trainer, fewer)
+    assert expected.min() > 0.1
+    # The same sums of float32; a convolution of another batch may order them anew.
+    np.testing.assert_allclose(found[:4], expected, rtol=1e-6)
+    assert (found[4:] == 0).all()
+    with_more, without = (gradients_by_part(trainer, b) for b in (more, fewer))
+    own = {"multi_task": "scar_decoder"}.get(method, "scar_network")
+    assert_close(with_more[own], without[own])
+    logs = [
+        make_trainer(method=method, loss=loss, batch_size=7).train_step(batch)
+        for batch in (more, fewer)
+    ]
+    assert float(logs[0]["scar_loss"]) == pytest.approx(
+        float(logs[1]["scar_loss"]), rel=1e-6
+    )
+    if method != "direct":  # they do teach the other task
+        added = float(logs[0]["myocardium_loss"]) - float(logs[1]["myocardium_loss"])
+        assert added > 0.1
+        (other,) = {*with_more} - {"scar_network", "scar_decoder", "encoder"}
+        pairs = zip(with_more[other], without[other], strict=True)
+        assert max(np.abs(a - b).max() for a, b in pairs) > 1e-3
+
+
+def test_two_step_cannot_learn_scar_without_a_myocardium_to_mask_by(make_trainer):
+    batch = make_batch(6, np.ones(6), [1, 1, 0, 1, 1, 0])
+    trainer = make_trainer(method="two_step")
+    counted = scar_losses(trainer, batch) > 0
+    assert counted.tolist() == [True, True, False, True, True, False]
+    # jdl has its own map, and needs no reference of it.
+    assert (scar_losses(make_trainer(method="jdl"), batch) > 0).all()
+
+
+def test_two_step_masks_by_the_reference_and_validates_on_its_own_map(make_trainer):
+    trainer, batch = make_trainer(method="two_step"), make_batch(6)
+    other = {**batch, "myocardium": 1 - batch["myocardium"]}
+    assert np.abs(scar_losses(trainer, batch) - scar_losses(trainer, other)).min() > 0
+    validated = []
+    for one in (batch, other):
+        trainer.reset_metrics()
+        validated.append(float(trainer.test_step(one)["scar_loss"]))
+    assert validated[0] == validated[1]
+
+
+# Options of the message and of the loss
+
+
+@pytest.mark.parametrize("method", ["jdl", "two_step", "multi_task"])
+def test_in_the_warm_up_only_the_myocardium_learns(make_trainer, method):
+    trainer, batch = make_trainer(method=method, warmup_steps=2), make_batch()
+    no_scar = {**batch, "labelled": {**batch["labelled"], "scar": tf.zeros(6)}}
+    for _ in range(2):
+        warming = gradients_by_part(trainer, batch)
+        alone = gradients_by_part(trainer, no_scar)
+        for name, expected in alone.items():
+            # Factor 0 of the scar's gradient, or factor 0 of its loss: both exactly 0.
+            for gradient, e in zip(warming[name], expected, strict=True):
+                np.testing.assert_array_equal(gradient, e)
+        own = parts(trainer.network)[
+            {"multi_task": "scar_decoder"}.get(method, "scar_network")
+        ]
+        scar = warming[own.name]
+        for gradient, variable in zip(scar, own.trainable_variables, strict=True):
+            np.testing.assert_array_equal(gradient, 2 * 2e-3 * variable.value)
+        logs = trainer.train_step(batch)
+        # It is shown all the same.
+        assert float(logs["scar_loss"]) > 0.1
+    warm = make_trainer(method=method)
+    warm.network.set_weights(trainer.network.get_weights())
+    expected = gradients_by_part(warm, batch)
+    for name, gradients in gradients_by_part(trainer, batch).items():
+        assert_close(gradients, expected[name], tolerance=0)
+
+
+def test_loss_that_is_logged_leaves_the_scar_out_in_the_warm_up(make_trainer):
+    loss = LossConfig(myocardium_weight=1.5, l2_myocardium=0, l2_scar=0)
+    logs = make_trainer(loss=loss, warmup_steps=1).train_step(make_batch())
+    expected = 1.5 * float(logs["myocardium_loss"])
+    assert float(logs["loss"]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_wall_weight_by_hand(make_trainer):
+    loss = LossConfig(wall_weight=2, dice_weight=0)
+    trainer = make_trainer(loss=loss)
+    shape = (1, 2, 2, 1)
+    reference = np.float32([1, 1, 0, 0]).reshape(shape)
+    batch = {"myocardium": reference, "scar": reference}
+    batch["labelled"] = {"myocardium": np.float32([1]), "scar": np.float32([1])}
+    myocardium = tf.Variable(np.float32([0.9, 0.5, 0.25, 0.0]).reshape(shape))
+    scar = tf.constant(np.float32([0.8, 0.5, 0.5, 0.2]).reshape(shape))
+    with tf.GradientTape() as tape:
+        maps = {"myocardium": tf.identity(myocardium), "scar": scar}
+        sums = trainer._task_sums(batch, maps)
+    # Probabilities of the right class 0.8, 0.5, 0.5, 0.8; weights 1 + 2 x 0.9 = 2.8,
+    # 2, 1.5 and 1; over 4 pixels.
+    expected = -(2.8 * np.log(0.8) + 3.5 * np.log(0.5) + np.log(0.8)) / 4
+    assert float(sums["scar"]) == pytest.approx(expected, rel=1e-6)
+    # The wall is not made smaller to make the loss smaller.
+    assert tape.gradient(sums["scar"], myocardium) is None
+    # The other task has no weight: 0.9, 0.5, 0.75, and 1.
+    expected = -(np.log(0.9) + np.log(0.5) + np.log(0.75)) / 4
+    assert float(sums["myocardium"]) == pytest.approx(expected, abs=1e-6)
+
+
+# Updates
+
+
+@pytest.mark.parametrize("micro_batches", [2, 6])
+def test_micro_batches_take_the_step_of_the_whole_batch(make_trainer, micro_batches):
     batch = make_batch(5, [1, 0, 1, 1, 0])
     # 5 samples in 6 parts: one part is empty
     whole = movement(make_trainer(), batch)
-    assert_close(movement(make_trainer(micro_batches=parts), batch), whole)
+    divided = make_trainer(micro_batches=micro_batches)
+    assert_close(movement(divided, batch), whole)
 
 
 def test_clipping_acts_on_the_norm_of_all_gradients(make_trainer):

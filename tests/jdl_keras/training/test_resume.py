@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from jdl_keras.models.methods import METHODS
 from jdl_keras.run_folder import RunFolder
 from jdl_keras.train import main
 from tfrecords_tools.errors import ENVIRONMENT
@@ -35,6 +36,7 @@ def options(cohort_records):
         *("--grid.spacing_mm", "[3.0, 3.0]", "--training.batch_size", "4"),
         *("--training.epochs", str(EPOCHS), "--training.patience", str(EPOCHS - 2)),
         *("--model.dropout", "0.2", "--evaluation.figures", "false"),
+        *("--grid.centre", "image"),
     )
 
 
@@ -89,6 +91,20 @@ class Interrupter:
         time.sleep(self.random.uniform(0, 0.005))
 
 
+def assert_same_checkpoints(one, other, names):
+    for folder in (one, other):
+        assert sorted(path.name for path in folder.glob("epoch-*")) == names
+    for name in names:
+        arrays = [np.load(f / name / "variables.npz") for f in (one, other)]
+        assert arrays[0].files == arrays[1].files
+        for key in arrays[0].files:
+            assert arrays[0][key].tobytes() == arrays[1][key].tobytes()
+        states = [
+            json.loads((f / name / "state.json").read_text()) for f in (one, other)
+        ]
+        assert states[0] == states[1]
+
+
 @pytest.fixture(scope="module")
 def interrupted(start, run, options, tmp_path_factory):
     """SIGTERM once, then KILLS times SIGKILL, then the same command to its end."""
@@ -131,19 +147,10 @@ def test_kills_came_before_the_end_and_inside_writes(interrupted):
 
 
 def test_every_bit_is_that_of_the_untouched_run(untouched, interrupted):
-    one, other = untouched.checkpoints, interrupted.folder.checkpoints
-    names = sorted(path.name for path in one.glob("epoch-*"))
-    assert names == [f"epoch-{EPOCHS - 1:05}", f"epoch-{EPOCHS:05}"]
-    assert names == sorted(path.name for path in other.glob("epoch-*"))
-    for name in names:
-        arrays = [np.load(f / name / "variables.npz") for f in (one, other)]
-        assert arrays[0].files == arrays[1].files
-        for key in arrays[0].files:
-            assert arrays[0][key].tobytes() == arrays[1][key].tobytes()
-        states = [
-            json.loads((f / name / "state.json").read_text()) for f in (one, other)
-        ]
-        assert states[0] == states[1]
+    names = [f"epoch-{EPOCHS - 1:05}", f"epoch-{EPOCHS:05}"]
+    assert_same_checkpoints(
+        untouched.checkpoints, interrupted.folder.checkpoints, names
+    )
 
 
 def test_history_is_that_of_the_untouched_run(untouched, interrupted):
@@ -158,3 +165,44 @@ def test_best_network_is_that_of_the_untouched_run(untouched, interrupted):
         for folder in (untouched, interrupted.folder)
     ]
     assert summaries[0] == summaries[1]
+
+
+def test_kills_around_the_localiser_leave_no_trace(
+    start, options, tmp_path, monkeypatch, toy_method
+):
+    monkeypatch.setitem(METHODS, "jdl", toy_method)
+    folders = [RunFolder(tmp_path / name) for name in ("untouched", "killed")]
+    commands = [
+        (
+            *(*options, "--run_dir", str(folder.path), "--grid.centre", "localiser"),
+            *("--localiser.steps", "4", "--localiser.size", "[32, 32]"),
+            *("--localiser.width", "8", "--training.epochs", "2"),
+        )
+        for folder in folders
+    ]
+    assert main(commands[0]) == 0
+
+    killed = folders[1]
+    interrupter = Interrupter(start, killed)
+
+    def before_an_epoch(process):
+        # The localiser is there, and what it is part of is not.
+        interrupter.wait_for_new(
+            process, lambda: {*killed.path.glob("localiser.keras")}
+        )
+        assert not killed.checkpoints.exists()
+
+    for moment in (before_an_epoch, interrupter.after_an_epoch):
+        kill = interrupter.interrupt((TOY, *commands[1]), moment)
+        assert kill.code == -signal.SIGKILL
+    written = killed.localiser.stat().st_mtime_ns
+    assert main(commands[1]) == 0
+    assert killed.localiser.stat().st_mtime_ns == written  # it was not made again
+    weights = [f.load_localiser().network.get_weights() for f in folders]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    names = ["epoch-00001", "epoch-00002"]
+    assert_same_checkpoints(*(folder.checkpoints for folder in folders), names)
+    for name in ("summary.json", "localiser.json", "per_slice.csv"):
+        one, other = ((f.evaluation("test") / name).read_bytes() for f in folders)
+        assert one == other
