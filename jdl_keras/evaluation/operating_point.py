@@ -21,17 +21,20 @@ from tfrecords_tools.strict_json import strictly
 from tfrecords_tools.study import Study
 
 THRESHOLDS = tuple(percent / 100 for percent in range(20, 95, 5))
-SMALLEST_SCARS_ML = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
+SMALLEST_SCARS_ML = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0)
 WANTED_SPECIFICITY = 0.8
 USUAL_THRESHOLD = 0.5
+NEGLIGIBLE_DICE = 0.01
+"""Less than a few validation patients can tell apart."""
 RULE = (
     f"of the points at which at least {WANTED_SPECIFICITY:.0%} of the patients without "
-    "scar have no predicted scar voxel (3 of 3, 4 of 4, 4 of 5), the one with the "
-    "largest mean scar Dice over the patients with scar, a miss being 0; among equals "
-    f"the threshold nearest to {USUAL_THRESHOLD}, then the smallest volume, then the "
-    "higher threshold. If no point is specific enough (reached: false), the most "
-    "specific one, then Dice as above. Without patients free of scar specificity is "
-    "unknown (reached: false) and Dice decides alone."
+    "scar have no predicted scar voxel (3 of 3, 4 of 4, 4 of 5), those whose mean scar "
+    f"Dice over the patients with scar is within {NEGLIGIBLE_DICE} of the largest, a "
+    "miss being 0; among them the most specific, then the threshold nearest to "
+    f"{USUAL_THRESHOLD}, then the smallest volume, then the higher threshold. If no "
+    "point is specific enough (reached: false), the most specific ones take the place "
+    "of all. Without patients free of scar specificity is unknown (reached: false) and "
+    "does not count."
 )
 
 
@@ -171,7 +174,9 @@ def _choose(points: list[GridPoint], with_scar: int, without: int) -> OperatingP
     best_specificity = max(_or_zero(point.specificity) for point in points)
     wanted = min(WANTED_SPECIFICITY, best_specificity)
     specific = [p for p in points if _or_zero(p.specificity) >= wanted]
-    chosen = max(specific, key=_preference)
+    largest = max(_or_zero(point.dice) for point in specific)
+    as_good = [p for p in specific if _or_zero(p.dice) >= largest - NEGLIGIBLE_DICE]
+    chosen = max(as_good, key=_preference)
     return OperatingPoint(
         threshold=chosen.threshold,
         smallest_scar_ml=chosen.smallest_scar_ml,
@@ -188,8 +193,8 @@ def _choose(points: list[GridPoint], with_scar: int, without: int) -> OperatingP
 def _preference(point: GridPoint) -> tuple[float, ...]:
     # Rounded, because 0.55 - 0.5 and 0.5 - 0.45 differ in their last digits.
     distance = round(abs(point.threshold - USUAL_THRESHOLD), 9)
-    dice = _or_zero(point.dice)
-    return (dice, -distance, -point.smallest_scar_ml, point.threshold)
+    specificity = _or_zero(point.specificity)
+    return (specificity, -distance, -point.smallest_scar_ml, point.threshold)
 
 
 def _or_zero(value: float | None) -> float:

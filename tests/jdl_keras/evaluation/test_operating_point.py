@@ -21,13 +21,13 @@ from tfrecords_tools.errors import RefusedError
 
 @pytest.fixture
 def case(make_study):
-    """Makes a study of one slice and one row of voxels of 0.05 ml, and its map."""
+    """Makes a study of one slice and one row of 0.05 ml voxels, and its map."""
 
-    def case(patient, scar, probability, study="01"):
-        label_map = np.zeros((1, 1, 8))
+    def case(patient, scar, probability, study="01", voxels=8):
+        label_map = np.zeros((1, 1, voxels))
         label_map[..., scar] = 3
         study = make_study(label_map, patient=patient, study=f"{patient}{study}")
-        row = np.zeros((1, 1, 8), np.float32)
+        row = np.zeros((1, 1, voxels), np.float32)
         row[..., list(probability)] = list(probability.values())
         return study, row
 
@@ -88,6 +88,17 @@ def test_more_specificity_than_wanted_is_not_paid_for(ill, case):
     found = choose_operating_point([ill, alarm, *quiet], (0.5, 0.7), (0.0,))
     # At 0.7 all five are free of scar, but Dice falls from 6/8 to 2/5.
     assert (found.threshold, found.specificity, found.reached) == (0.5, 0.8, True)
+
+
+def test_dice_that_no_one_can_tell_apart_gives_way_to_specificity(case):
+    # 200 of 200 voxels against 198: Dice 1 against 2 x 198 / 398 = 0.995.
+    label_map = dict.fromkeys(range(200), 0.9) | {0: 0.4, 1: 0.4}
+    long = case("ill", [*range(200)], label_map, voxels=200)
+    alarm = case("alarm", [], {0: 0.45})
+    quiet = [case(f"q{i}", [], {}) for i in range(4)]
+    found = choose_operating_point([long, alarm, *quiet], (0.3, 0.6), (0.0,))
+    assert (found.threshold, found.specificity) == (0.6, 1.0)
+    assert found.dice == pytest.approx(198 / 199, rel=1e-12)  # float rounding
 
 
 def test_among_equals_the_usual_threshold_and_the_least_removed(case):
