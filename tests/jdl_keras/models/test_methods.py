@@ -17,6 +17,8 @@ from jdl_keras.models.methods import (
     training_network,
 )
 
+pytestmark = pytest.mark.slow
+
 TASKS = ("myocardium", "scar")
 PARTS = {
     "direct": {"scar_network"},

@@ -10,6 +10,8 @@ from jdl_keras.models import build_transunet, load_npz
 from jdl_keras.models.pretrained import published_name, resize_position_embedding
 from tfrecords_tools.errors import RefusedError
 
+pytestmark = pytest.mark.slow
+
 IMAGE = np.random.default_rng(0).random((1, 32, 32, 1)).astype("float32")
 CONV2 = "block2/unit1/conv2/kernel"
 

@@ -26,6 +26,8 @@ from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.labels import Tissue
 from tfrecords_tools.study import Study
 
+pytestmark = pytest.mark.slow
+
 BOTH = frozenset({"myocardium", "scar"})
 SMALL = LocaliserConfig((32, 32), (10.0, 10.0), width=8, steps=120, batch_size=8)
 GRID = Grid(SMALL.size, SMALL.spacing_mm)

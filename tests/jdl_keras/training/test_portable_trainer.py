@@ -21,6 +21,8 @@ from jdl_keras.training.portable_trainer import (
     skipping,
 )
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).with_name("portable_step.py")
 ROOT = Path(__file__).parents[3]
 METHODS = ("two_step", "multi_task", "jdl")
