@@ -110,44 +110,46 @@ def evaluate_run(
     target = folder.evaluation(split)
     rule = MaskRule.of_run(folder, run.config.evaluation)
     predictor = run.predictor(run.config.grid.centre)
+    folder_of_masks = target / "masks"
     # Of another record set, perhaps.
-    shutil.rmtree(target / "masks", ignore_errors=True)
+    shutil.rmtree(folder_of_masks, ignore_errors=True)
     results = []
     for study in _shown(record_set, split, "measuring"):
         masks = rule.masks(study, predictor.probability_maps(study))
         for task, mask in masks.items():
-            write_mask(target / "masks", study, task, mask)
+            write_mask(folder_of_masks, study, task, mask)
         results.append(measure_study(study, masks))
-
-    def cases() -> Iterator[Case]:
-        # Read back, so that only one study is in memory at a time.
-        for study in record_set.studies(split):
-            yield (
-                study,
-                {
-                    task: read_mask(mask_path(target / "masks", study, task))
-                    for task in run.network.output
-                },
-            )
-
+    tasks = [*run.network.output]
     summary = write_evaluation(
         target,
         split,
         [row for result in results for row in result.slices],
         patient_results(results),
-        overlay_figures(cases()) if run.config.evaluation.figures else (),
+        overlay_figures(_written(record_set, split, tasks, folder_of_masks))
+        if run.config.evaluation.figures
+        else (),
     )
     console = Console()
     console.print(table(summary))
     if protocol == "emidec":
+        cases = _written(record_set, split, tasks, folder_of_masks)
         numbers = emidec_protocol.write_emidec(
-            target, [emidec_protocol.measure_case(*case) for case in cases()]
+            target, [emidec_protocol.measure_case(*case) for case in cases]
         )
         console.print(emidec_protocol.emidec_table(numbers))
     if run.config.grid.centre == "localiser":
         gap = _localiser_report(run, record_set, split, rule, summary)
         write_text(target / "localiser.json", json.dumps(gap, indent=2) + "\n")
     return summary
+
+
+def _written(
+    record_set: StudySet, split: str, tasks: list[str], folder: Path
+) -> Iterator[Case]:
+    """The studies of a split with their masks as written, one in memory at a time."""
+    for study in record_set.studies(split):
+        paths = {task: mask_path(folder, study, task) for task in tasks}
+        yield study, {task: read_mask(path) for task, path in paths.items()}
 
 
 def _localiser_report(
