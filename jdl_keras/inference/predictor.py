@@ -50,11 +50,6 @@ class Predictor:
         ]
         return {task: np.concatenate([p[task] for p in parts]) for task in parts[0]}
 
-    def masks(self, study: Study, threshold: float) -> dict[str, np.ndarray]:
-        """For each task the boolean (S, H, W) mask of `probability >= threshold`."""
-        maps = self.probability_maps(study)
-        return {task: values >= threshold for task, values in maps.items()}
-
     def _batch(
         self,
         images: np.ndarray,

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from jdl_keras.config import Config, GridConfig
 from jdl_keras.data.centring import image_middle
+from jdl_keras.inference.mask_rule import MaskRule
 from jdl_keras.inference.predictor import Predictor, predict
 from jdl_keras.models.methods import METHODS, build_network
 from jdl_keras.preprocessing import Grid
@@ -97,7 +98,8 @@ def test_bright_spot_is_found_where_it_is():
     # rows 10-13 and columns 30-33 of 40 x 50: neither central nor symmetric
     pixels = np.random.default_rng(0).random((1, 40, 50), np.float32) * 0.01
     pixels[0, 10:14, 30:34] = 1
-    found = np.argwhere(mirror().masks(make_study(pixels=pixels), 0.5)["scar"][0])
+    maps = mirror().probability_maps(make_study(pixels=pixels))
+    found = np.argwhere(maps["scar"][0] >= 0.5)
     # Half a pixel of the coarser grid is 1 mm: 0.67 rows or 0.8 columns.
     assert np.abs(found.mean(axis=0) - (11.5, 31.5)).max() <= 0.8
     # 4 x 4 pixels = 6 x 5 mm; each edge may move by half a grid pixel, 1 mm:
@@ -150,7 +152,7 @@ def test_mask_starts_at_the_threshold(toy):
     maps = toy.probability_maps(study)
     for task, values in maps.items():
         threshold = float(values[1, 20, 25])
-        mask = toy.masks(study, threshold)[task]
+        mask = MaskRule(threshold, threshold, 0.0).masks(study, maps)[task]
         assert mask.dtype == bool
         assert mask[1, 20, 25]
         np.testing.assert_array_equal(mask, values >= threshold)
