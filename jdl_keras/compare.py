@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfrecords_tools.errors import DivergedError, RefusedError, run_command
+from tfrecords_tools.errors import DIVERGED, DivergedError, RefusedError, run_command
 
 if TYPE_CHECKING:
     from jdl_keras.config import Config
@@ -43,7 +43,7 @@ def _compare(argv: Sequence[str] | None) -> None:
     load_backend()
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        _train_all(planned)
+        _train_all(planned, experiment.jobs)
         given = sys.argv[1:] if argv is None else argv
         command = shlex.join(["python", "-m", PROGRAM, *given])
         _write(out, experiment, planned, command)
@@ -72,30 +72,47 @@ def _parse(argv: Sequence[str] | None) -> "tuple[Experiment, Config, str | None]
     return built(Experiment), base, arguments.get("backend")
 
 
-def _train_all(planned: "Sequence[PlannedRun]") -> None:
-    """Trains what is not finished; one run that diverges does not stop the others."""
+def _train_all(planned: "Sequence[PlannedRun]", jobs: int) -> None:
+    """Trains what is not finished; one run that fails does not stop the others."""
     from jdl_keras.data.views import open_records
+    from jdl_keras.run_processes import LOG, train_in_processes
 
-    started = time.monotonic()
     sha256 = open_records(planned[0].config).sha256
     open_runs = [run for run in planned if not _is_finished(run, sha256)]
     if len(open_runs) < len(planned):
         print(f"{len(planned) - len(open_runs)} runs are finished already")
-    diverged = []
-    for done, run in enumerate(open_runs):
+    if jobs == 1:
+        failed = _train_in_turn(open_runs)
+    else:
+        failed = train_in_processes(open_runs, jobs, _train)
+        for run, code in failed.items():
+            (*_, said) = ["", *(run.folder / LOG).read_text().splitlines()]
+            print(f"{run.folder / LOG}: exit code {code}: {said}", file=sys.stderr)
+    if failed:
+        names = ", ".join(run.folder.name for run in failed)
+        if {*failed.values()} == {DIVERGED}:
+            raise DivergedError(f"{names}; the others are finished")
+        reason = "not trained, see above; the others are finished"
+        raise RefusedError(names, "RUN_FAILED", reason)
+
+
+def _train_in_turn(runs: "Sequence[PlannedRun]") -> "dict[PlannedRun, int]":
+    """In this process; the exit code of every run that diverged."""
+    started = time.monotonic()
+    failed = {}
+    for done, run in enumerate(runs):
         left = ""
         if done:
-            minutes = (time.monotonic() - started) / done * (len(open_runs) - done) / 60
+            minutes = (time.monotonic() - started) / done * (len(runs) - done) / 60
             left = f", about {minutes:.0f} min left"
         name = f"{run.entry}, seed {run.seed}, fold {run.fold}"
-        print(f"run {done + 1} of {len(open_runs)}: {name}{left}", flush=True)
+        print(f"run {done + 1} of {len(runs)}: {name}{left}", flush=True)
         try:
             _train(run)
         except DivergedError as error:
             print(f"ERROR {run.folder}: DIVERGED: {error}", file=sys.stderr)
-            diverged.append(run.folder.name)
-    if diverged:
-        raise DivergedError(f"{', '.join(diverged)}; the others are finished")
+            failed[run] = DIVERGED
+    return failed
 
 
 def _is_finished(planned: "PlannedRun", sha256: str) -> bool:

@@ -28,6 +28,8 @@ class Experiment:
             from all the others, such as `{jdl_wide: {message.widen_mm: 4}}`.
         seeds: each entry is trained once for every seed.
         candidate: the entry that is tested against each of the others.
+        jobs: runs that are trained at once; each takes the memory of one, and on a
+            processor they share the cores.
     """
 
     out: str = "runs/comparison"
@@ -35,6 +37,7 @@ class Experiment:
     variants: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     seeds: list[int] = dataclasses.field(default_factory=lambda: [0, 1, 2])
     candidate: str = "jdl"
+    jobs: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +114,8 @@ def _check(experiment: Experiment) -> None:
     entries = [*experiment.methods, *experiment.variants]
     if experiment.candidate not in entries:
         _refuse("candidate", f"expected one of {entries}")
+    if experiment.jobs < 1:
+        _refuse("jobs", f"expected 1 or more, got {experiment.jobs}")
     for key in ("methods", "seeds"):
         values = getattr(experiment, key)
         if not values or len({*values}) < len(values):

@@ -301,3 +301,41 @@ def test_run_that_diverges_does_not_stop_the_others(options, tmp_path, capsys):
         np.testing.assert_array_equal(a, b)
     assert folders[1].load_config().localiser.run == str(folders[0].path)
     assert not (tmp_path / "comparison.csv").exists()
+
+
+def test_runs_at_once_are_those_of_one_command(cohort_records, tmp_path, capfd):
+    command = (
+        *("--records", str(cohort_records), "--out", str(tmp_path), "--jobs", "2"),
+        *("--methods", "[direct, jdl]", "--seeds", "[0]", "--model.preset", "tiny"),
+        *("--grid.size", "[32, 32]", "--grid.spacing_mm", "[4.0, 4.0]"),
+        *("--grid.centre", "image", "--training.epochs", "1"),
+        *("--evaluation.figures", "false"),
+    )
+    assert main(command) == DONE
+    rows = [*csv.DictReader((tmp_path / "comparison.csv").read_text().splitlines())]
+    assert {row["method"] for row in rows} == {"direct", "jdl"}
+    for name in ("direct", "jdl"):
+        folder = tmp_path / "runs" / f"{name}-seed0-fold0"
+        assert json.loads((folder / "cost.json").read_text())["seconds"] > 0
+        assert "training, epoch 1/1" in (folder / "train.log").read_text()
+    lines = capfd.readouterr().err.splitlines()
+    assert sum("of 2 runs: " in line for line in lines) == 2
+    # Nothing is left to train: the same command with one job only writes again.
+    assert main([*command, "--jobs", "1"]) == DONE
+
+
+def test_run_that_fails_beside_others_is_named_with_its_log(
+    cohort_records, tmp_path, capfd
+):
+    command = (
+        *("--records", str(cohort_records), "--out", str(tmp_path), "--jobs", "2"),
+        *("--methods", "[jdl]", "--seeds", "[0, 1]", "--model.preset", "tiny"),
+        *("--model.initial_weights", str(tmp_path / "nowhere")),
+        *("--grid.size", "[32, 32]", "--grid.centre", "image"),
+    )
+    assert main(command) == REFUSED
+    first, second, last = capfd.readouterr().err.splitlines()[-3:]
+    for line in (first, second):
+        assert "train.log: exit code 2: ERROR " in line
+        assert "nowhere" in line
+    assert last.startswith("ERROR jdl-seed0-fold0, jdl-seed1-fold0: RUN_FAILED: ")

@@ -1,0 +1,175 @@
+"""Several runs at once, each in a process of its own.
+
+Small networks leave most of a second core idle: two processes of one thread each train
+far more in the same time than one process of two threads.
+"""
+
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jdl_keras.experiment import PlannedRun
+from jdl_keras.run_folder import RunFolder, checksum_file
+from tfrecords_tools.errors import run_command
+
+LOG = "train.log"
+"""What a run printed, in its folder."""
+
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+"""Where TensorFlow and PyTorch look for how many threads they may use."""
+
+SECONDS = 1.0
+"""Between two looks at how far the runs are."""
+
+
+def train_in_processes(
+    runs: Sequence[PlannedRun], jobs: int, train: Callable[[PlannedRun], None]
+) -> dict[PlannedRun, int]:
+    """Trains the runs, so many at once, and shows how far they are together.
+
+    A run that takes its localiser from another one starts when that is made.
+
+    Args:
+        runs: to train, in this order.
+        jobs: processes at once; they share the cores.
+        train: what a process does; a function that can be pickled.
+
+    Returns:
+        The exit code of every run that failed.
+    """
+    waiting, failed = [*runs], {}
+    active: dict[PlannedRun, BaseProcess] = {}
+    with _View(runs) as view:
+        try:
+            while waiting or active:
+                for run in _ready(waiting, active)[: jobs - len(active)]:
+                    waiting.remove(run)
+                    active[run] = _start(run, jobs, train)
+                wait([process.sentinel for process in active.values()], SECONDS)
+                over = {r: p.exitcode for r, p in active.items() if not p.is_alive()}
+                for run in over:
+                    del active[run]
+                    view.finished(run)
+                failed |= {run: code for run, code in over.items() if code}
+                view.show(active)
+        finally:
+            _end(active)
+    return failed
+
+
+def _ready(
+    waiting: Sequence[PlannedRun], active: Sequence[PlannedRun]
+) -> list[PlannedRun]:
+    """Those that need no localiser which is still to be made."""
+    making = {
+        run.config.run_dir
+        for run in [*waiting, *active]
+        if not checksum_file(RunFolder(run.folder).localiser).is_file()
+    }
+    return [run for run in waiting if run.config.localiser.run not in making]
+
+
+def _start(
+    run: PlannedRun, jobs: int, train: Callable[[PlannedRun], None]
+) -> BaseProcess:
+    # A fork would carry TensorFlow's threads, half alive, into the child.
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_work, args=(run, jobs, train), daemon=True)
+    process.start()
+    return process
+
+
+def _work(run: PlannedRun, jobs: int, train: Callable[[PlannedRun], None]) -> None:
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    for name in THREADS:
+        os.environ.setdefault(name, str(threads))
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with (run.folder / LOG).open("a") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+    sys.exit(run_command(lambda: train(run)))
+
+
+def _leave_with_parent() -> None:
+    """A parent that was killed leaves no run behind that keeps its folder locked."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _end(active: dict[PlannedRun, BaseProcess]) -> None:
+    for process in active.values():
+        process.terminate()
+    for process in active.values():
+        process.join()
+
+
+class _View:
+    """A bar over the epochs of all runs, or a line a run where there is no terminal.
+
+    Args:
+        runs: those that are trained.
+    """
+
+    def __init__(self, runs: Sequence[PlannedRun]):
+        self.runs, self.over = runs, set()
+        console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.fields[over]} of {task.fields[runs]} runs"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[now]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task(
+            "",
+            total=sum(run.config.training.epochs for run in runs),
+            completed=sum(map(_epochs, runs)),
+            over=0,
+            runs=len(runs),
+            now="",
+        )
+
+    def __enter__(self) -> "_View":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def finished(self, run: PlannedRun) -> None:
+        """A run is over, well or not."""
+        self.over.add(run)
+        if self.bar.disable:
+            left = self.bar.tasks[0].time_remaining
+            estimate = f", about {left / 60:.0f} min left" if left else ""
+            place = f"{len(self.over)} of {len(self.runs)} runs"
+            self.bar.console.print(
+                f"{place}: {run.folder.name}{estimate}", soft_wrap=True, highlight=False
+            )
+
+    def show(self, active: Sequence[PlannedRun]) -> None:
+        """Counts the epochs that stand in the runs' folders."""
+        done = sum(
+            run.config.training.epochs if run in self.over else _epochs(run)
+            for run in self.runs
+        )
+        now = ", ".join(
+            f"{run.folder.name} {_epochs(run)}/{run.config.training.epochs}"
+            for run in active
+        )
+        self.bar.update(self.task, completed=done, over=len(self.over), now=now)
+
+
+def _epochs(run: PlannedRun) -> int:
+    """Epochs that a run has finished."""
+    history = RunFolder(run.folder).history
+    return len(history.read_text().splitlines()) - 1 if history.is_file() else 0
