@@ -16,7 +16,7 @@ LEVELS = (
     {"data", "models", "losses", "metrics", "evaluation", "quantification"},
     # Knows the configuration and builds the network, for all that train and predict.
     {"run_folder"},
-    {"training", "tuning", "inference", "serving"},
+    {"training", "tuning", "inference", "serving", "run_processes"},
     {"commands"},
 )
 """Parts of the house from the ground up. Imports run downward, or inside a part."""
