@@ -52,7 +52,8 @@ def _compare(argv: Sequence[str] | None) -> None:
 
 def _parse(argv: Sequence[str] | None) -> "tuple[Experiment, Config, str | None]":
     from jdl_keras.backend import add_backend_option
-    from jdl_keras.config import Config, check
+    from jdl_keras.config import Config
+    from jdl_keras.config_rules import check
     from jdl_keras.experiment import Experiment
     from tfrecords_tools.command_line import make_parser, parse
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from jdl_keras.config import Config, check
+from jdl_keras.config import Config
+from jdl_keras.config_rules import check
 from tfrecords_tools import files
 from tfrecords_tools.command_line import make_parser, parse
 

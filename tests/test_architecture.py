@@ -11,7 +11,8 @@ PACKAGES = ("tfrecords_tools", "jdl_keras")
 LEVELS = (
     {"tfrecords_tools"},
     {"config", "resampling"},
-    {"config_file", "resampling"},
+    {"config_rules"},
+    {"config_file"},
     {"preprocessing", "experiment", "backend"},
     {"data", "models", "losses", "metrics", "evaluation", "quantification"},
     # Knows the configuration and builds the network, for all that train and predict.
@@ -195,7 +196,13 @@ def test_measuring_needs_no_network(package):
 
 def test_settings_and_commands_import_nothing_heavy():
     for name in MODULES:
-        if part_of(name) in {"commands", "config", "config_file", "run_folder"}:
+        if part_of(name) in {
+            "commands",
+            "config",
+            "config_rules",
+            "config_file",
+            "run_folder",
+        }:
             heavy = {top(loaded) for loaded in loaded_by(name)} & HEAVY
             assert not heavy, f"importing {name} loads {heavy}"
 

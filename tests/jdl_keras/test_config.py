@@ -10,13 +10,11 @@ from hypothesis import given, settings
 
 from jdl_keras import train
 from jdl_keras.config import (
-    RULES,
     Config,
     GridConfig,
     MessageConfig,
     OptimizerConfig,
     TrainingConfig,
-    check,
 )
 from jdl_keras.config_file import (
     flat,
@@ -26,6 +24,7 @@ from jdl_keras.config_file import (
     read_config,
     write_config,
 )
+from jdl_keras.config_rules import RULES, check
 from tfrecords_tools.errors import REFUSED, RefusedError
 
 BATCH_SIZE = TrainingConfig().batch_size
