@@ -1,11 +1,16 @@
 """Small hand-made studies, and a record set of eight of them."""
 
+import dataclasses
+import hashlib
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.labels import Tissue
+from tfrecords_tools.sources.source import Source
 from tfrecords_tools.splits import SplitFractions
 from tfrecords_tools.study import Study
 
@@ -37,15 +42,54 @@ def make_study():
     return _make_study
 
 
+@dataclasses.dataclass(frozen=True)
+class ReadyItem:
+    """A study, or the error that reading it raises."""
+
+    key: str
+    content: str
+    outcome: object = dataclasses.field(repr=False, compare=False)
+    files: tuple[Path, ...] = ()
+    description: str = ""
+
+
+def _item(number, outcome):
+    if isinstance(outcome, RefusedError):
+        return ReadyItem(f"refused-{number}", str(outcome), outcome)
+    arrays = (outcome.pixels, outcome.label_map, repr(outcome.labelled).encode())
+    digest = hashlib.sha256(b"".join(map(bytes, arrays))).hexdigest()
+    return ReadyItem(f"{outcome.study_key}-{outcome.patient_key}", digest, outcome)
+
+
+def _read(item):
+    if isinstance(item.outcome, Exception):
+        raise item.outcome
+    return item.outcome
+
+
+def _source_of(outcomes, **changes):
+    """A source of studies, and of errors in place of some."""
+    items = [_item(number, outcome) for number, outcome in enumerate(outcomes)]
+    return Source(**{"name": "handmade", "items": items, "read": _read} | changes)
+
+
+@pytest.fixture(scope="session")
+def source_of():
+    return _source_of
+
+
 @pytest.fixture(scope="session")
 def build():
     """Builds the record set of eight studies, or of those given."""
     from tfrecords_tools.record_set_writer import build_record_set
 
-    def build(out, studies=None, **changes):
+    def build(out, studies=None, settings=None, **changes):
         studies = map(_make_study, range(8)) if studies is None else studies
-        options = {"fractions": HALF, "shards": 2, "settings": {"seed": 0}} | changes
-        return build_record_set(studies, out, source="handmade", **options)
+        options = {"fractions": HALF, "shards": 2} | changes
+        source = studies
+        if not isinstance(studies, Source):
+            source = _source_of(studies, settings=settings or {"seed": 0})
+        return build_record_set(source, out, **options)
 
     return build
 

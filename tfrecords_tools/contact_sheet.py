@@ -1,6 +1,7 @@
 """One picture of a study: every slice, with the outlines of its reference."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.figure
@@ -27,11 +28,26 @@ MAX_COLUMNS = 5
 PANEL_INCHES = 2.4
 
 
-def write_contact_sheet(study: Study, path: Path, title: str) -> None:
+Window = tuple[slice, slice]
+"""Rows and columns of the image that a panel shows."""
+
+
+def write_contact_sheet(
+    study: Study,
+    path: Path,
+    title: str,
+    annotate: Callable[[Axes, Slice, Window], None] | None = None,
+) -> None:
     """Writes the slices of a study, base first, as one PNG.
 
     The panels show the labelled heart with a margin, the whole slice if nothing is
     labelled, in true proportions and the grey range of 1 % to 99.5 % of the study.
+
+    Args:
+        study: the study.
+        path: of the PNG.
+        title: stands above, in one line.
+        annotate: draws more into the panel of a slice, in pixels of the window.
     """
     rows = math.ceil(len(study.pixels) / MAX_COLUMNS)
     columns = math.ceil(len(study.pixels) / rows)
@@ -44,6 +60,8 @@ def write_contact_sheet(study: Study, path: Path, title: str) -> None:
     grey_range = np.percentile(study.pixels[:, *window], (1.0, 99.5))
     for slice_, panel in zip(study.slices(), panels, strict=False):
         _draw_slice(panel, slice_, window, grey_range)
+        if annotate:
+            annotate(panel, slice_, window)
     for panel in panels[len(study.pixels) :]:
         panel.set_visible(False)
     _add_legend(figure, title)
@@ -51,7 +69,7 @@ def write_contact_sheet(study: Study, path: Path, title: str) -> None:
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
 
 
-def _window(study: Study) -> tuple[slice, slice]:
+def _window(study: Study) -> Window:
     """Rows and columns around everything that is labelled, else all of them."""
     labelled = (study.label_map != Tissue.BACKGROUND).any(axis=0)
     if not labelled.any():
@@ -67,7 +85,7 @@ def _window(study: Study) -> tuple[slice, slice]:
 def _draw_slice(
     panel: Axes,
     slice_: Slice,
-    window: tuple[slice, slice],
+    window: Window,
     grey_range: np.ndarray,
 ) -> None:
     row_mm, column_mm = slice_.spacing_mm

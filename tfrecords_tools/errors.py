@@ -17,8 +17,14 @@ class RefusedError(Exception):
     """
 
     def __init__(self, subject: object, code: str, reason: str):
-        super().__init__(f"ERROR {subject}: {code}: {reason}")
+        line = f"ERROR {subject}: {code}: {reason}"
+        # A file's name may hold line breaks and codes that steer a terminal.
+        super().__init__("".join(c if c.isprintable() else "?" for c in line))
         self.subject, self.code, self.reason = str(subject), code, reason
+
+    def __reduce__(self):
+        """So that it comes back whole from another process."""
+        return type(self), (self.subject, self.code, self.reason)
 
 
 class DivergedError(Exception):

@@ -49,9 +49,12 @@ def _lock(descriptor: int, folder: Path) -> None:
         raise BlockingIOError(errno.EAGAIN, reason, str(folder)) from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replaces the file `path` by `text` in UTF-8."""
+def write_text(path: Path, text: str, private: bool = False) -> None:
+    """Replaces the file `path` by `text` in UTF-8; a private one only we can read."""
     with whole_file(path) as temporary:
+        if private:
+            temporary.touch()
+            temporary.chmod(0o600)
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -9,6 +9,9 @@ import numpy as np
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """NIfTI speaks RAS, DICOM speaks LPS; the matrix is its own inverse."""
 
+TOWARDS_APEX = np.array([1.0, -1.0, -1.0]) / np.sqrt(3.0)
+"""From base to apex the left ventricle runs to the left, the front and the feet."""
+
 
 def affine_from_positions(
     first_position_mm: np.ndarray,
@@ -38,6 +41,18 @@ def stack_normal(affine: np.ndarray) -> np.ndarray:
     """Unit normal (3,) of the slices: rows direction x columns direction."""
     normal = np.cross(affine[:3, 0], affine[:3, 1])
     return normal / np.linalg.norm(normal)
+
+
+def towards_apex(direction: np.ndarray) -> float:
+    """How much a direction (3,) across the short axis points to the apex, -1 to 1.
+
+    0 where it cannot tell: across the long axis of any heart, or along an axis of the
+    patient, which no short-axis stack is; then the file has lost its orientation.
+    """
+    unit = direction / np.linalg.norm(direction)
+    cosine = float(unit @ TOWARDS_APEX)
+    lost = np.abs(unit).max() > 0.999  # 2.6 degrees
+    return 0.0 if lost or abs(cosine) < 0.2 else cosine
 
 
 def pixel_spacing_mm(affine: np.ndarray) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from tfrecords_tools import __version__, files
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.labels import TASKS
 from tfrecords_tools.shards import SHARD_NAME
+from tfrecords_tools.sources.source import LeftOut
 from tfrecords_tools.splits import SPLITS
 from tfrecords_tools.strict_json import strictly
 
@@ -16,6 +17,9 @@ SCHEMA_VERSION = 1
 """Version of the records and of the manifest; another one is not read."""
 
 MANIFEST_NAME = "manifest.json"
+
+Setting = str | int | float | bool
+"""A setting of a build, as JSON keeps it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,16 +74,20 @@ class Manifest:
         patients: sorted by key.
         shards: by split, in the order in which they are read.
         totals: patients, studies, slices and patients with scar of each split.
+        taken: how many studies of each kind the source found.
+        left_out: what the input held and the build did not take, and why.
     """
 
     schema_version: int
     tool_version: str
     source: str
-    settings: dict[str, str | int | float]
+    settings: dict[str, Setting]
     patients: list[PatientEntry]
     shards: list[ShardEntry]
     skipped: list[SkippedEntry]
     totals: dict[str, dict[str, int]]
+    taken: dict[str, int] = dataclasses.field(default_factory=dict)
+    left_out: list[LeftOut] = dataclasses.field(default_factory=list)
 
     def of_split(self, split: str) -> list[PatientEntry]:
         """The patients of a split, sorted by key."""
@@ -88,10 +96,12 @@ class Manifest:
 
 def make_manifest(
     source: str,
-    settings: dict[str, str | int | float],
+    settings: dict[str, Setting],
     patients: list[PatientEntry],
     shards: list[ShardEntry],
     skipped: list[SkippedEntry],
+    taken: dict[str, int],
+    left_out: list[LeftOut],
 ) -> Manifest:
     """A manifest of this version of the tools, with its totals counted."""
     return Manifest(
@@ -103,6 +113,8 @@ def make_manifest(
         shards=shards,
         skipped=skipped,
         totals=_totals(patients),
+        taken=taken,
+        left_out=left_out,
     )
 
 

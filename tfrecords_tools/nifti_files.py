@@ -17,6 +17,9 @@ from tfrecords_tools.errors import RefusedError
 MAX_FILE_BYTES = 192 * 2**20
 """Twenty times a usual LGE stack, so that a bomb does not fill the memory."""
 
+MAX_VOXELS = 2**24
+"""512 x 512 x 64; a voxel takes up to 30 bytes on its way to a study."""
+
 _HEADER_BYTES = nibabel.Nifti1Header.sizeof_hdr
 _UNITS_MM_OR_UNKNOWN = (0, 2)
 """`xyzt_units` of NIfTI-1, lowest three bits."""
@@ -30,15 +33,17 @@ class Volume:
         voxels: (x, y, slice), scaled as the header says.
         affine: (4, 4) to RAS as the file says; may lack the voxel size.
         voxel_size_mm: (3,) `pixdim` of the header.
+        qform: (4, 4) if the file states it beside the sform, which `affine` is then.
     """
 
     voxels: np.ndarray
     affine: np.ndarray
     voxel_size_mm: np.ndarray
+    qform: np.ndarray | None = None
 
 
 def read_volume(path: Path) -> Volume:
-    """Reads a three-dimensional `.nii` or `.nii.gz` file.
+    """Reads a `.nii` or `.nii.gz` file of three dimensions; more of size 1 may follow.
 
     Raises:
         RefusedError: `NOT_A_FILE`, `TOO_LARGE`, `TRUNCATED`, `CORRUPT`, `NOT_NIFTI`,
@@ -53,17 +58,25 @@ def read_volume(path: Path) -> Volume:
         header = nibabel.Nifti1Header(content[:_HEADER_BYTES], check=False)
         shape, dtype = header.get_data_shape(), header.get_data_dtype()
         slope, intercept = header.get_slope_inter()
-        affine, zooms = header.get_best_affine(), header.get_zooms()
+        both = header["sform_code"] > 0 and header["qform_code"] > 0
+        with np.errstate(all="ignore"):
+            affine = np.array(header.get_best_affine(), np.float64)
+            qform = header.get_qform() if both else None
+            sizes = np.array(header.get_zooms()[:3], np.float64)
     except Exception as error:
         reason = f"not a valid header ({type(error).__name__})"
         raise RefusedError(path, "BAD_HEADER", reason) from None
-    _check_header(path, header, shape, dtype, len(content))
+    if len(shape) > 3 and set(shape[3:]) == {1}:
+        shape = shape[:3]
+    _check_header(path, header, shape, sizes, len(content))
     offset = int(header["vox_offset"])
     voxels = np.frombuffer(content, dtype, offset=offset).reshape(shape, order="F")
     if slope is not None:
+        voxels = voxels.astype(np.float64)
         with np.errstate(all="ignore"):  # infinities are refused by Study
-            voxels = voxels * slope + intercept
-    return Volume(voxels, np.asarray(affine, np.float64), np.array(zooms, np.float64))
+            voxels *= slope
+            voxels += intercept
+    return Volume(voxels, affine, sizes, qform)
 
 
 def _read_bounded(path: Path) -> bytes:
@@ -72,13 +85,19 @@ def _read_bounded(path: Path) -> bytes:
     with path.open("rb") as file:
         content = file.read(MAX_FILE_BYTES + 1)
     if content[:2] == b"\x1f\x8b":
-        content = _gunzip(path, content)
+        content = gunzip(path, content)
     if len(content) > MAX_FILE_BYTES:
         raise RefusedError(path, "TOO_LARGE", f"over {MAX_FILE_BYTES} bytes")
     return content
 
 
-def _gunzip(path: Path, compressed: bytes) -> bytes:
+def gunzip(path: Path, compressed: bytes) -> bytes:
+    """The content of a gzip stream, read to its checksum.
+
+    Raises:
+        RefusedError: `CORRUPT`, `TRUNCATED`; more than `MAX_FILE_BYTES` come as one
+            byte more.
+    """
     # zlib checks CRC and length only when it reaches the end of the stream.
     stream = zlib.decompressobj(wbits=31)
     try:
@@ -96,15 +115,17 @@ def _check_header(
     path: Path,
     header: nibabel.Nifti1Header,
     shape: tuple[int, ...],
-    dtype: np.dtype,
+    sizes_mm: np.ndarray,
     size: int,
 ) -> None:
     """Refuses what is declared wrongly before anything is allocated for it."""
-    sizes = np.array(header.get_zooms(), np.float64)
+    dtype = header.get_data_dtype()
     if len(shape) != 3 or min(shape) < 1:
         raise RefusedError(path, "UNSUPPORTED", f"expected 3 dimensions, got {shape}")
-    if not (np.isfinite(sizes) & (sizes > 0)).all():
-        raise RefusedError(path, "BAD_GEOMETRY", f"voxel size {sizes} mm in pixdim")
+    if math.prod(shape) > MAX_VOXELS:
+        raise RefusedError(path, "TOO_LARGE", f"{shape} is over {MAX_VOXELS} voxels")
+    if not (np.isfinite(sizes_mm) & (sizes_mm > 0)).all():
+        raise RefusedError(path, "BAD_GEOMETRY", f"voxel size {sizes_mm} mm in pixdim")
     if dtype.kind not in "iuf":
         raise RefusedError(path, "UNSUPPORTED", f"voxels of type {dtype}")
     if int(header["xyzt_units"]) % 8 not in _UNITS_MM_OR_UNKNOWN:

@@ -1,95 +1,132 @@
 """Writing a record set: spool each study, choose the splits, join, publish."""
 
+import contextlib
 import dataclasses
+import functools
+import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tfrecords_tools import files
 from tfrecords_tools.errors import RefusedError
-from tfrecords_tools.labels import SCAR, TASKS, region_mask
+from tfrecords_tools.labels import TASKS
 from tfrecords_tools.manifest import (
     MANIFEST_NAME,
     Manifest,
     PatientEntry,
+    Setting,
     ShardEntry,
     SkippedEntry,
     make_manifest,
     write_manifest,
 )
-from tfrecords_tools.shards import (
-    concatenate,
-    shard_name,
-    write_records,
-)
+from tfrecords_tools.quiet_tensorflow import load_tensorflow
+from tfrecords_tools.shards import shard_name, write_records
+from tfrecords_tools.sources.source import Item, LeftOut, Source
 from tfrecords_tools.splits import SPLITS, SplitFractions, assign_splits
+from tfrecords_tools.spool import Spooled, import_study, load_spooled, spool_name
 from tfrecords_tools.staging import publish, staged
-from tfrecords_tools.study import Study
+from tfrecords_tools.strict_json import strictly
+from tfrecords_tools.workers import Outcomes, Work, in_processes
 
 DEFAULT_FRACTIONS = SplitFractions()
 
+Engine = Callable[[Work, Sequence[Item], Path], Outcomes]
+"""Does work on items somewhere, and yields items and outcomes as they are done.
 
-@dataclasses.dataclass(frozen=True)
-class _Spooled:
-    """A study that waits on disk, because its split is known only at the end."""
+The folder is for files of its own; it goes when the build ends.
+"""
 
-    path: Path
-    patient_key: str
-    study_key: str
-    slices: int
-    labelled: dict[str, int]
-    has_scar: bool
-    warnings: tuple[str, ...]
+
+def in_this_process(work: Work, items: Sequence[Item], _: Path) -> Outcomes:
+    """The engine that does one item after the other."""
+    yield from in_processes(work, items, workers=1)
+
+
+@dataclasses.dataclass
+class _Imported:
+    studies: list[Spooled] = dataclasses.field(default_factory=list)
+    skipped: list[SkippedEntry] = dataclasses.field(default_factory=list)
+    left_out: list[LeftOut] = dataclasses.field(default_factory=list)
 
 
 def build_record_set(
-    studies: Iterable[Study | RefusedError],
+    source: Source,
     out: Path,
     *,
-    source: str,
-    settings: dict[str, str | int | float],
     split_seed: int = 0,
     fractions: SplitFractions = DEFAULT_FRACTIONS,
     shards: int = 4,
     overwrite: bool = False,
+    unlabelled: bool = False,
+    strict: bool = False,
+    fix: Sequence[str] | None = None,
+    engine: Engine = in_this_process,
 ) -> Manifest:
-    """Writes studies as a record set; one study is in memory at a time.
+    """Writes the studies of a source as a record set.
 
-    The same studies in any order give the same bytes. A build that was killed leaves
-    no manifest and is simply run again. An error among the studies is printed and
-    costs that study only.
+    The same studies give the same bytes, in any order and by any engine. A build that
+    was killed leaves no manifest and is simply run again: what it had read is not read
+    again unless its files changed. A refused study is printed and costs itself only.
+
+    Patients without any reference go to the test split, because nothing can be learnt
+    from them; the others are split as if those were not there.
 
     Args:
-        studies: studies, or the errors of those that could not be read.
+        source: the studies.
         out: folder of the record set; made if need be.
-        source: name of the source, kept in the manifest.
-        settings: settings of the source, kept in the manifest.
         split_seed: see `assign_splits`.
-        fractions: see `assign_splits`.
+        fractions: see `assign_splits`; of the patients with a reference.
         shards: files a split; fewer if it has fewer studies.
         overwrite: replace a record set that is there.
+        unlabelled: take studies without any reference too, for prediction.
+        strict: stop at the first refused study.
+        fix: faults of labels that are mended, of `label_fixes.FIXES`; what else is
+            odd about labels becomes a warning. None takes labels unchecked.
+        engine: where the studies are read.
 
     Raises:
-        RefusedError: if `out` is a record set already, or no study is left.
+        RefusedError: if `out` is a record set already, or no study is left, or, if
+            strict, one was refused.
         OSError: if the system refuses; a record set that was there stays.
     """
-    _check_request(out, shards, overwrite)
+    check_request(out, shards, overwrite)
     shares = dataclasses.asdict(fractions)
-    settings = settings | {"split_seed": split_seed, **shares, "shards": shards}
+    settings = source.settings | {"split_seed": split_seed, **shares, "shards": shards}
+    settings |= {"fix": " ".join(fix)} if fix else {}
+    name = spool_name(source, fix)
+    strictly(dict[str, Setting], settings, "settings")  # else nobody could open it
     out.mkdir(parents=True, exist_ok=True)
-    with files.locked(out), staged(out) as stage:
-        spooled, skipped = _spool(studies, stage)
-        if not spooled:
-            raise RefusedError(out, "NO_STUDIES", "no study could be imported")
-        patients = _patients(spooled, fractions, split_seed)
-        entries = list(_write_shards(spooled, patients, stage, shards))
-        manifest = make_manifest(source, settings, patients, entries, skipped)
+    with files.locked(out), staged(out, name) as stage:
+        work = functools.partial(import_study, source.read, stage / name, fix=fix)
+        imported = _import(source, work, stage, engine, unlabelled, strict)
+        if not imported.studies:
+            raise RefusedError(out, "NO_STUDIES", _why_none(imported))
+        patients = _patients(imported.studies, fractions, split_seed)
+        load_tensorflow()
+        entries = list(_write_shards(imported.studies, patients, stage, shards))
+        manifest = make_manifest(
+            source=source.name,
+            settings=settings,
+            patients=patients,
+            shards=entries,
+            skipped=sorted(imported.skipped, key=dataclasses.astuple),
+            taken=taken(source),
+            left_out=_merged([*source.left_out, *imported.left_out]),
+        )
         write_manifest(manifest, stage)
         publish(stage, out)
     return manifest
 
 
-def _check_request(out: Path, shards: int, overwrite: bool) -> None:
+def check_request(out: Path, shards: int, overwrite: bool) -> None:
+    """Refuses what cannot be built, before anything is read.
+
+    Raises:
+        RefusedError: `EXISTS` if `out` is a record set, `CONFIG` for no such `shards`.
+    """
     if not 1 <= shards <= 10_000:
         raise RefusedError("shards", "CONFIG", f"expected 1 to 10000, got {shards}")
     if (out / MANIFEST_NAME).exists() and not overwrite:
@@ -97,74 +134,121 @@ def _check_request(out: Path, shards: int, overwrite: bool) -> None:
         raise RefusedError(out, "EXISTS", reason)
 
 
-def _spool(
-    studies: Iterable[Study | RefusedError], stage: Path
-) -> tuple[list[_Spooled], list[SkippedEntry]]:
-    """Writes one file a study; returns what was written, sorted, and the errors."""
-    spooled: dict[tuple[str, str], _Spooled] = {}
-    skipped = []
-    for number, study in enumerate(studies):
-        if isinstance(study, Study) and (study.patient_key, study.study_key) in spooled:
+def taken(source: Source) -> dict[str, int]:
+    """How many items there are of each description, for sources that describe them."""
+    described = (getattr(item, "description", "") for item in source.items)
+    return dict(sorted(Counter(filter(None, described)).items()))
+
+
+def _import(
+    source: Source,
+    work: Work,
+    stage: Path,
+    engine: Engine,
+    unlabelled: bool,
+    strict: bool,
+) -> _Imported:
+    """Has every study spooled, and sorts out what came of it."""
+    imported, seen = _Imported(), set()
+    for item, outcome in _outcomes(source, work, stage, engine, strict):
+        if isinstance(outcome, RefusedError):
+            imported.skipped.append(SkippedEntry(outcome.code, outcome.reason))
+        elif (outcome.patient_key, outcome.study_key) in seen:
             reason = "this study came before; its files are there twice"
-            study = RefusedError(study.study_key, "DUP_STUDY", reason)
-        if isinstance(study, RefusedError):
-            print(study, file=sys.stderr)
-            skipped.append(SkippedEntry(study.code, study.reason))
-            continue
-        for warning in study.warnings:
-            print(f"WARNING {study.study_key}: {warning}", file=sys.stderr)
-        path = stage / f"study-{number:05}.tfrecord"
-        spooled[study.patient_key, study.study_key] = _spool_study(study, path)
-    in_order = [spooled[keys] for keys in sorted(spooled)]
-    return in_order, sorted(skipped, key=dataclasses.astuple)
+            _tell(source, item, RefusedError(item.key, "DUP_STUDY", reason), strict)
+            imported.skipped.append(SkippedEntry("DUP_STUDY", reason))
+        elif unlabelled or any(outcome.labelled.values()):
+            seen.add((outcome.patient_key, outcome.study_key))
+            imported.studies.append(outcome)
+        else:
+            reason = "has no reference; --unlabelled takes it"
+            imported.left_out.append(LeftOut(outcome.study_key, reason))
+    imported.studies.sort(key=lambda study: (study.patient_key, study.study_key))
+    return imported
 
 
-def _spool_study(study: Study, path: Path) -> _Spooled:
-    from tfrecords_tools import schema
+def _outcomes(
+    source: Source, work: Work, stage: Path, engine: Engine, strict: bool
+) -> list[tuple[Item, Spooled | RefusedError]]:
+    """What comes of every item, told at once; sorted, whatever the engine's order."""
+    items = sorted(source.items, key=_order)
+    outcomes = []
+    with contextlib.closing(engine(work, items, stage)) as done:
+        for item, outcome in done:
+            _tell(source, item, outcome, strict)
+            outcomes.append((item, outcome))
+    return sorted(outcomes, key=lambda pair: _order(pair[0]))
 
-    count = write_records(path, map(schema.encode, study.slices()))
-    labelled = {task: sum(task in s for s in study.labelled) for task in TASKS}
-    return _Spooled(
-        path=path,
-        patient_key=study.patient_key,
-        study_key=study.study_key,
-        slices=count,
-        labelled=labelled,
-        has_scar=bool(region_mask(study.label_map, SCAR).any()),
-        warnings=study.warnings,
-    )
+
+def _order(item: Item) -> tuple[str, str]:
+    return item.key, repr(item)
+
+
+def _tell(
+    source: Source, item: Item, outcome: Spooled | RefusedError, strict: bool
+) -> None:
+    """Prints what the user should know of a study; private paths become its key.
+
+    Raises:
+        RefusedError: if the study was refused, and that is to end all.
+    """
+    if isinstance(outcome, Spooled):
+        name = item.key if source.private else outcome.study_key
+        for warning in outcome.warnings:
+            print(f"WARNING {name}: {warning}", file=sys.stderr)
+        return
+    subject = item.key if source.private else outcome.subject
+    error = RefusedError(subject, outcome.code, outcome.reason)
+    if strict:
+        raise error
+    print(error, file=sys.stderr)
+
+
+def _why_none(imported: _Imported) -> str:
+    if imported.left_out:
+        return "no study has a reference; --unlabelled takes them for prediction"
+    return "no study could be imported"
+
+
+def _merged(left_out: Sequence[LeftOut]) -> list[LeftOut]:
+    """Sorted, one entry for the same thing and reason."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for entry in left_out:
+        counts[entry.what, entry.reason] += entry.count
+    return [LeftOut(*names, count) for names, count in sorted(counts.items())]
 
 
 def _patients(
-    spooled: list[_Spooled], fractions: SplitFractions, split_seed: int
+    spooled: list[Spooled], fractions: SplitFractions, split_seed: int
 ) -> list[PatientEntry]:
-    by_patient: dict[str, list[_Spooled]] = {}
+    by_patient: dict[str, list[Spooled]] = {}
     for study in spooled:
         by_patient.setdefault(study.patient_key, []).append(study)
-    has_scar = {
-        key: any(study.has_scar for study in studies)
-        for key, studies in by_patient.items()
-    }
+    entries = [_patient(key, studies) for key, studies in by_patient.items()]
+    has_scar = {p.patient_key: p.has_scar for p in entries if any(p.labelled.values())}
     splits = assign_splits(has_scar, fractions, split_seed)
     return [
-        PatientEntry(
-            patient_key=key,
-            split=split,
-            studies=len(by_patient[key]),
-            slices=sum(study.slices for study in by_patient[key]),
-            labelled={
-                task: sum(study.labelled[task] for study in by_patient[key])
-                for task in TASKS
-            },
-            has_scar=has_scar[key],
-            warnings=[w for study in by_patient[key] for w in study.warnings],
-        )
-        for key, split in splits.items()
+        dataclasses.replace(patient, split=splits.get(patient.patient_key, "test"))
+        for patient in entries
     ]
 
 
+def _patient(key: str, studies: Sequence[Spooled]) -> PatientEntry:
+    return PatientEntry(
+        patient_key=key,
+        split="",
+        studies=len(studies),
+        slices=sum(study.slices for study in studies),
+        labelled={
+            task: sum(study.labelled[task] for study in studies) for task in TASKS
+        },
+        has_scar=any(study.has_scar for study in studies),
+        warnings=[warning for study in studies for warning in study.warnings],
+    )
+
+
 def _write_shards(
-    spooled: list[_Spooled], patients: list[PatientEntry], stage: Path, shards: int
+    spooled: list[Spooled], patients: list[PatientEntry], stage: Path, shards: int
 ) -> Iterator[ShardEntry]:
     """Joins the spooled studies into the shards of their splits, in sorted order."""
     split_of = {patient.patient_key: patient.split for patient in patients}
@@ -177,13 +261,18 @@ def _write_shards(
             yield _write_shard(studies[first:last], stage / name)
 
 
-def _write_shard(studies: list[_Spooled], path: Path) -> ShardEntry:
-    concatenate([study.path for study in studies], path)
+def _write_shard(studies: list[Spooled], path: Path) -> ShardEntry:
+    # Here and not where the studies are read: TensorFlow takes seconds to start.
+    from tfrecords_tools import schema
+
+    slices = (load_spooled(study).slices() for study in studies)
+    records = map(schema.encode, itertools.chain.from_iterable(slices))
+    count = write_records(path, records)
     for study in studies:
         study.path.unlink()  # so that a build needs the space of the set only once
     return ShardEntry(
         name=path.name,
         bytes=path.stat().st_size,
-        records=sum(study.slices for study in studies),
+        records=count,
         sha256=files.sha256(path),
     )

@@ -2,9 +2,8 @@
 
 import errno
 import re
-import shutil
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tfrecords_tools import files
@@ -41,14 +40,6 @@ def write_records(path: Path, records: Iterable[bytes]) -> int:
             reason = error.message.splitlines()[0]
             raise OSError(errno.EIO, reason, str(path)) from None
     return count
-
-
-def concatenate(parts: Sequence[Path], path: Path) -> None:
-    """Joins TFRecord files into one, atomically: TFRecord has no file header."""
-    with files.whole_file(path) as temporary, temporary.open("wb") as joined:
-        for part in parts:
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, joined)
 
 
 def count_records(path: Path) -> int:

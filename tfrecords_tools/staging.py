@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tfrecords_tools import files
@@ -15,15 +15,34 @@ STAGE_NAME = ".tmp-build"
 
 
 @contextmanager
-def staged(out: Path) -> Iterator[Path]:
-    """An empty folder to build in; what a killed build left goes first."""
+def staged(out: Path, spool_name: str) -> Iterator[Path]:
+    """A folder to build in; all it holds is what is in its folder `spool_name`.
+
+    There a build that was killed, interrupted or refused, or that found the disk full,
+    leaves the studies which it has read, for the next one. Success empties the stage.
+    """
     stage = out / STAGE_NAME
-    shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir()
+    spool = stage / spool_name
+    _tidy(stage, spool)
+    spool.mkdir(parents=True, exist_ok=True)
     try:
         yield stage
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+    except Exception:
+        with suppress(OSError):
+            _tidy(stage, spool)
+        if not any(spool.glob("*")):
+            shutil.rmtree(stage, ignore_errors=True)
+        raise
+    shutil.rmtree(stage, ignore_errors=True)
+
+
+def _tidy(stage: Path, spool: Path) -> None:
+    """Leaves nothing but whole files in the spool."""
+    for path in stage.iterdir() if stage.exists() else ():
+        if path != spool:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+    for path in spool.glob(".tmp-*"):
+        path.unlink(missing_ok=True)
 
 
 def publish(stage: Path, out: Path) -> None:

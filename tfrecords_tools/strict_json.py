@@ -8,6 +8,8 @@ import typing
 def strictly(kind: typing.Any, value: object, where: str) -> typing.Any:  # noqa: ANN401
     """`value` as `kind`, with no unknown, missing or wrongly typed part.
 
+    A field of a dataclass that has a default may be missing.
+
     Args:
         kind: a dataclass, `list[...]`, `dict[str, ...]`, a plain type or a union of
             plain types.
@@ -34,6 +36,12 @@ def strictly(kind: typing.Any, value: object, where: str) -> typing.Any:  # noqa
 
 def _strict_dataclass(kind: typing.Any, value: object, where: str) -> typing.Any:  # noqa: ANN401
     hints = typing.get_type_hints(kind)
-    if not isinstance(value, dict) or set(value) != set(hints):
+    needed = {field.name for field in dataclasses.fields(kind) if not _optional(field)}
+    if not isinstance(value, dict) or not needed <= set(value) <= set(hints):
         raise ValueError(f"{where} must have exactly the keys {sorted(hints)}")
-    return kind(**{k: strictly(hints[k], value[k], f"{where}.{k}") for k in hints})
+    return kind(**{k: strictly(hints[k], value[k], f"{where}.{k}") for k in value})
+
+
+def _optional(field: dataclasses.Field) -> bool:
+    defaults = (field.default, field.default_factory)
+    return any(default is not dataclasses.MISSING for default in defaults)

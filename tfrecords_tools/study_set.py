@@ -72,6 +72,17 @@ class StudySet(abc.ABC):
         """For each patient key whether the reference shows scar."""
         return {patient.patient_key: patient.has_scar for patient in self.members}
 
+    @property
+    def without_reference(self) -> frozenset[str]:
+        """The keys of the patients without a reference of any task."""
+        return frozenset(
+            p.patient_key for p in self.members if not any(p.labelled.values())
+        )
+
+    def can_measure(self, split: str) -> bool:
+        """Whether a split has a patient with a reference."""
+        return not self.without_reference.issuperset(self.patients(split))
+
     def with_splits(self, assignment: Mapping[str, str]) -> Self:
         """The same patients in other splits; who is not named is left out.
 

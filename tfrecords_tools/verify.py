@@ -1,9 +1,13 @@
-"""Checks a record set to the last byte: `python -m tfrecords_tools.verify RECORDS`."""
+"""Checks a record set to the last byte: `python -m tfrecords_tools.verify RECORDS`.
+
+With `--privacy SOURCE` it searches the record set, and run folders after it, for what
+identifies the patients of the source.
+"""
 
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tfrecords_tools import npz_set
@@ -31,7 +35,19 @@ def _verify(argv: Sequence[str] | None) -> list[RefusedError]:
         "tfrecords_tools.verify", "Checks every shard and every record of a record set."
     )
     parser.add_argument("records", type=Path, help="folder or .npz of the record set")
-    path = command_line.parse(parser, argv).records
+    runs = "with --privacy: run folders, reports and whatever else was made from it"
+    parser.add_argument("runs", type=Path, nargs="*", help=runs)
+    privacy = (
+        "search for the identifiers of this folder of DICOM or NIfTI files instead"
+    )
+    parser.add_argument("--privacy", type=Path | None, metavar="SOURCE", help=privacy)
+    arguments = command_line.parse(parser, argv)
+    path = arguments.records
+    if arguments.privacy:
+        return _search(arguments.privacy, [path, *arguments.runs])
+    if arguments.runs:
+        reason = "one record set at a time; further folders go with --privacy SOURCE"
+        raise RefusedError("command line", "CONFIG", reason)
     if path.suffix == npz_set.SUFFIX:
         record_set = npz_set.open_npz(path)
         manifest, faults = record_set.manifest, list(_content_faults(record_set))
@@ -39,10 +55,24 @@ def _verify(argv: Sequence[str] | None) -> list[RefusedError]:
         manifest = load_manifest(path)
         load_tensorflow()
         faults = list(all_faults(path, manifest))
+    return _reported(faults, lambda: _in_words(manifest, path))
+
+
+def _search(source: Path, targets: Sequence[Path]) -> list[RefusedError]:
+    from tfrecords_tools.privacy.scan import scan
+
+    result = scan(source, targets)
+    return _reported(result.faults, lambda: result.in_words)
+
+
+def _reported(
+    faults: list[RefusedError], searched: Callable[[], str]
+) -> list[RefusedError]:
+    """Prints the faults; else what was searched, which a damaged set cannot tell."""
     for fault in faults:
         print(fault, file=sys.stderr)
     if not faults:
-        print(f"ok: {_in_words(manifest, path)}")
+        print(f"ok: {searched()}")
     return faults
 
 

@@ -25,7 +25,9 @@ def configured_view(record_set: StudySet, split: SplitConfig) -> StudySet:
     """
     has_scar, assignment = record_set.has_scar, record_set.assignment
     if split.folds:
-        assignment = fold_splits(has_scar, split.folds, split.fold, split.seed)
+        unmeasured = record_set.without_reference
+        dealt = {key: has_scar[key] for key in has_scar if key not in unmeasured}
+        assignment = fold_splits(dealt, split.folds, split.fold, split.seed)
     if split.train_patients:
         assignment = limited(assignment, has_scar, split.train_patients, split.seed)
     view = record_set.with_splits(assignment)

@@ -104,8 +104,8 @@ def evaluate_run(
     folder = RunFolder(path)
     run = TrainedRun(folder)
     record_set = run.records(records)
-    if not record_set.patients(split):
-        reason = f"the {split} split has no patients"
+    if not record_set.can_measure(split):
+        reason = f"the {split} split has no patients with a reference"
         raise RefusedError(record_set.path, "SPLIT", reason)
     target = folder.evaluation(split)
     rule = MaskRule.of_run(folder, run.config.evaluation)

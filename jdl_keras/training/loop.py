@@ -99,7 +99,7 @@ def check_splits(config: Config, record_set: StudySet) -> None:
         if not record_set.totals(split)["with_scar"]:
             reason = f"the {split} split has no patient with scar; build a larger set"
             raise RefusedError(record_set.path, "SPLIT", reason)
-    if not record_set.totals(config.evaluation.split)["patients"]:
+    if not record_set.can_measure(config.evaluation.split):
         reason = f"the {config.evaluation.split} split has no patients to measure"
         raise RefusedError(record_set.path, "SPLIT", reason)
 

@@ -1,5 +1,6 @@
 """A build ends whole or not at all, and always in the same bytes."""
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -8,14 +9,23 @@ import numpy as np
 import pytest
 
 from tfrecords_tools import build as command
-from tfrecords_tools import files
+from tfrecords_tools import files, verify
 from tfrecords_tools.errors import RefusedError
+from tfrecords_tools.labels import Tissue
 from tfrecords_tools.record_set import open_record_set
+from tfrecords_tools.sources import table
+from tfrecords_tools.sources.source import LeftOut
 from tfrecords_tools.splits import SPLITS
 
 
 def content(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """The files of a set; not the stage, where a failed build leaves its studies."""
+    paths = (path for path in sorted(folder.iterdir()) if path.is_file())
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def waiting(folder):
+    return sorted(path.name for path in folder.glob(".tmp-build/studies-*/*"))
 
 
 class Killed(BaseException):
@@ -94,6 +104,11 @@ def test_study_that_comes_twice_is_refused_once(tmp_path, build, make_study):
     assert len(manifest.patients) == 4
 
 
+def test_refusal_is_one_line_that_steers_no_terminal():
+    error = RefusedError("a\n\x1b[2Jb\udcff", "GAP", "reason\r")
+    assert str(error) == "ERROR a??[2Jb?: GAP: reason?"
+
+
 def test_warnings_are_printed_and_kept(tmp_path, build, make_study, capsys):
     studies = [make_study(n, warnings=("GAP",) if n == 2 else ()) for n in range(4)]
     manifest = build(tmp_path / "out", studies)
@@ -101,10 +116,70 @@ def test_warnings_are_printed_and_kept(tmp_path, build, make_study, capsys):
     assert [patient.warnings for patient in manifest.patients] == [[], [], ["GAP"], []]
 
 
+NOTHING = (frozenset(),) * 3
+
+
+def unlabelled(make_study, numbers):
+    empty = np.zeros((3, 12, 10), np.uint8)
+    return [make_study(n, labelled=NOTHING, label_map=empty) for n in numbers]
+
+
+def test_patients_without_reference_are_tested_and_move_nobody(
+    records, tmp_path, build, make_study
+):
+    studies = [*map(make_study, range(8)), *unlabelled(make_study, range(8, 11))]
+    manifest = build(tmp_path / "out", studies, unlabelled=True)
+    split_of = {patient.patient_key: patient.split for patient in manifest.patients}
+    assert [split_of.pop(f"patient-{n:02}") for n in (8, 9, 10)] == ["test"] * 3
+    assert split_of == open_record_set(records).assignment
+    # 2 patients of 3 slices with reference, and 3 of 3 without
+    expected = {"patients": 5, "studies": 5, "slices": 15, "with_scar": 1}
+    assert manifest.totals["test"] == expected
+    record_set = open_record_set(tmp_path / "out")
+    assert len(list(record_set.studies("test"))) == 5
+    assert not any(verify.all_faults(tmp_path / "out", manifest))
+
+
+def test_set_of_unlabelled_studies_is_all_for_prediction(tmp_path, build, make_study):
+    studies = unlabelled(make_study, range(3))
+    manifest = build(tmp_path / "out", studies, unlabelled=True)
+    assert [manifest.totals[s]["patients"] for s in SPLITS] == [0, 0, 3]
+    record_set = open_record_set(tmp_path / "out")
+    assert not record_set.can_measure("test")
+
+
+def test_unlabelled_study_stays_with_its_patient(tmp_path, build, make_study):
+    studies = [make_study(n) for n in range(4)]
+    studies += unlabelled(make_study, [9])
+    studies[-1] = dataclasses.replace(studies[-1], patient_key="patient-01")
+    manifest = build(tmp_path / "out", studies, unlabelled=True)
+    (patient,) = [p for p in manifest.patients if p.patient_key == "patient-01"]
+    assert (patient.studies, patient.labelled["scar"]) == (2, 3)
+    assert len(manifest.patients) == 4
+
+
+def test_unlabelled_studies_are_left_out_unless_wanted(tmp_path, build, make_study):
+    studies = [*map(make_study, range(4)), *unlabelled(make_study, [9])]
+    manifest = build(tmp_path / "out", studies)
+    (entry,) = manifest.left_out
+    assert (entry.what, entry.count) == ("study-09", 1)
+    assert "--unlabelled" in entry.reason
+    assert len(manifest.patients) == 4
+    assert not manifest.skipped
+    with pytest.raises(RefusedError, match="NO_STUDIES.*--unlabelled"):
+        build(tmp_path / "none", unlabelled(make_study, [9]))
+
+
+def test_settings_that_no_manifest_can_hold_are_no_build(tmp_path, build):
+    with pytest.raises(ValueError, match="settings"):
+        build(tmp_path / "out", settings={"labels": [1, 2]})
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_to_import_is_refused(tmp_path, build):
     with pytest.raises(RefusedError, match="NO_STUDIES"):
         build(tmp_path / "out", [RefusedError("a", "CORRUPT", "b")])
-    assert content(tmp_path / "out") == {}
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -183,47 +258,82 @@ def content_of_set(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_two_builds_of_one_folder(tmp_path, build, make_study):
-    def studies():
-        yield from map(make_study, range(4))
+def test_two_builds_of_one_folder(tmp_path, build, make_study, source_of):
+    def read(item):
         with pytest.raises(BlockingIOError, match="another process"):
             build(tmp_path / "out")
+        return item.outcome
 
-    build(tmp_path / "out", studies())
+    build(
+        tmp_path / "out", source_of(map(make_study, range(4)), settings={}, read=read)
+    )
     open_record_set(tmp_path / "out")
 
 
-def test_command_imports_what_it_can(tmp_path, make_study, monkeypatch, capsys):
+def offer(monkeypatch, source):
+    """Lets the command `emidec` build another source."""
+    command_of = dataclasses.replace(table.SOURCES["emidec"], open=lambda *_: source)
+    monkeypatch.setitem(table.SOURCES, "emidec", command_of)
+
+
+def test_command_imports_what_it_can(
+    tmp_path, make_study, source_of, monkeypatch, capsys
+):
     fault = RefusedError("Case_P002", "CORRUPT", "gzip")
     studies = [make_study(0), fault, make_study(1), make_study(2)]
-    monkeypatch.setattr(command.emidec, "studies", lambda folder: iter(studies))
-    monkeypatch.setattr(command.emidec, "case_names", lambda folder: ["a"] * 4)
-    arguments = ["emidec", "in", str(tmp_path / "out"), "--fractions.train", "1"]
+    offer(monkeypatch, source_of(studies, name="emidec", settings={}))
+    out = str(tmp_path / "out")
+    arguments = ["emidec", str(tmp_path), out, "--fractions.train", "1"]
     arguments += ["--fractions.validation", "1", "--fractions.test", "1"]
+    arguments += ["--workers", "1"]
     assert command.main(arguments) == 2
     captured = capsys.readouterr()
-    assert captured.err == "ERROR Case_P002: CORRUPT: gzip\n"
+    (error,) = (x for x in captured.err.splitlines() if x.startswith("ERROR"))
+    assert error == "ERROR Case_P002: CORRUPT: gzip"
     assert captured.out.splitlines()[-1] == "imported 3, skipped 1"
     assert open_record_set(tmp_path / "out").manifest.source == "emidec"
 
 
+def test_command_tells_what_it_found(
+    tmp_path, make_study, source_of, monkeypatch, capsys
+):
+    source = source_of(map(make_study, range(4)), settings={})
+    kinds = ["PSIR", "PSIR", "[magnitude]", ""]
+    items = [
+        dataclasses.replace(item, description=kind)
+        for item, kind in zip(source.items, kinds, strict=True)
+    ]
+    left_out = [LeftOut("a", "cine", 3), LeftOut("b", "scout"), LeftOut("c", "cine")]
+    offer(monkeypatch, dataclasses.replace(source, items=items, left_out=left_out))
+    command.main(["emidec", str(tmp_path), str(tmp_path / "out"), "--workers", "1"])
+    words = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = [[word for word in line if word.strip("│")] for line in words]
+    assert ["PSIR", "2"] in rows
+    assert ["[magnitude]", "1"] in rows
+    assert ["cine", "4"] in rows
+    assert ["scout", "1"] in rows
+    manifest = open_record_set(tmp_path / "out").manifest
+    assert manifest.taken == {"PSIR": 2, "[magnitude]": 1}
+    assert manifest.left_out == left_out
+
+
 def test_environment_fault_is_one_line_and_exit_3(
-    tmp_path, make_study, monkeypatch, capsys
+    tmp_path, make_study, source_of, monkeypatch, capsys
 ):
     def full(*_):
         raise OSError(28, "No space left on device", "records")
 
-    monkeypatch.setattr(command.emidec, "studies", lambda folder: [make_study(0)])
-    monkeypatch.setattr(command.emidec, "case_names", lambda folder: ["a"])
+    offer(monkeypatch, source_of([make_study(0)], settings={}))
     monkeypatch.setattr(os, "replace", full)
-    assert command.main(["emidec", "in", str(tmp_path / "out")]) == 3
+    assert command.main(["emidec", str(tmp_path), str(tmp_path / "out")]) == 3
     error = capsys.readouterr().err
     assert error == "ERROR records: ENVIRONMENT: No space left on device\n"
-    assert content(tmp_path / "out") == {}
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_command_builds_the_phantom(tmp_path, capsys):
     arguments = ["phantom", str(tmp_path / "out"), "--patients", "4", "--shards", "1"]
+    arguments += ["--workers", "1"]
     assert command.main(arguments) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "imported 4, skipped 0"
     manifest = open_record_set(tmp_path / "out").manifest
@@ -239,6 +349,8 @@ def test_command_builds_the_phantom(tmp_path, capsys):
         (["phantom", "out", "--patients", "many"], "patients: CONFIG"),
         (["phantom", "out", "--fractions.train", "0.6"], "fractions: CONFIG"),
         (["phantom", "out", "--shards", "0"], "shards: CONFIG"),
+        (["phantom", "out", "--workers", "-1"], "workers: CONFIG"),
+        (["phantom", "out", "--engine", "cloud"], "engine: CONFIG"),
         (["phantom", "out", "--colour", "red"], "--colour"),
         (["phantom"], "out"),
         (["mri", "out"], "phantom"),
@@ -277,3 +389,33 @@ def test_wrong_settings_files_get_one_line(tmp_path, capsys, text, named):
     assert error.count("\n") == 1
     assert named in error
     assert not out.exists()
+
+
+def test_command_checks_labels_and_mends_what_it_is_told_to(
+    tmp_path, make_study, source_of, monkeypatch, capsys
+):
+    studies = [make_study(n) for n in range(3)]
+    # 1 pixel of 1.5 x 1.25 mm apart from the ring: an island below 20 mm2.
+    studies[0].label_map[1, 11, 9] = Tissue.HEALTHY_MYOCARDIUM
+    counts = ("--fractions.train", "1", "--fractions.validation", "1")
+    for fix, told in (("[]", "ISLANDS slice 2: "), ("[islands]", "FIXED slice 2: ")):
+        offer(monkeypatch, source_of(studies, name="emidec", settings={}))
+        out = tmp_path / fix
+        command_line = ["emidec", str(tmp_path), str(out), *counts, "--fix", fix]
+        command_line += ["--fractions.test", "1", "--workers", "1"]
+        assert command.main(command_line) == 0
+        assert f"WARNING study-00: {told}" in capsys.readouterr().err
+        left = {
+            study.study_key: study.label_map[1, 11, 9]
+            for split in SPLITS
+            for study in open_record_set(out).studies(split)
+        }
+        assert left["study-00"] == (fix == "[]") * Tissue.HEALTHY_MYOCARDIUM
+
+
+def test_unknown_fix_is_refused_before_anything_is_read(tmp_path, capsys):
+    command_line = ["emidec", str(tmp_path), str(tmp_path / "out"), "--fix", "[all]"]
+    assert command.main(command_line) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ERROR fix: CONFIG: ")
+    assert "islands" in line

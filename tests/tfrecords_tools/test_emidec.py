@@ -206,11 +206,9 @@ def test_random_damage_raises_nothing_unplanned(case):
 @pytest.mark.skipif(not DATA.is_dir(), reason="shared/data/emidec is not here")
 class TestRealData:
     def test_known_case(self):
-        (study,) = [
-            outcome
-            for outcome in [emidec._read_case(DATA, "Case_P001")]
-            if isinstance(outcome, Study)
-        ]
+        cases = emidec.source(DATA)
+        (case,) = (c for c in cases.items if c.images[0][1].match("*/Case_P001.nii.gz"))
+        study = cases.read(case)
         # cases.csv: 256 columns (x), 192 rows (y), 10 slices
         assert study.pixels.shape == (10, 192, 256)
         assert study.spacing_mm[0] == pytest.approx(study.spacing_mm[1])

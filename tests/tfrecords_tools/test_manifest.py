@@ -43,9 +43,27 @@ def test_content(records):
     assert not first.has_scar
 
 
+def test_set_of_a_version_without_the_optional_fields_is_read(records):
+    change(records, lambda m: [m.pop(name) for name in ("taken", "left_out")])
+    manifest = load_manifest(records)
+    assert (manifest.taken, manifest.left_out) == ({}, [])
+
+
+def test_entries_left_out_have_a_count_unless_it_is_one(records):
+    entry = {"what": "cine", "reason": "no LGE"}
+    change(records, lambda m: m["left_out"].extend([entry, entry | {"count": 3}]))
+    assert [one.count for one in load_manifest(records).left_out] == [1, 3]
+
+
 FAULTS = {
     "no version": (lambda m: m.pop("schema_version"), "VERSION"),
     "next version": (lambda m: m.update(schema_version=2), "VERSION"),
+    "list for counts": (lambda m: m.update(taken=[]), "MANIFEST"),
+    "no reason": (lambda m: m["left_out"].append({"what": "a"}), "MANIFEST"),
+    "more than left out": (
+        lambda m: m["left_out"].append({"what": "a", "reason": "b", "path": "c"}),
+        "MANIFEST",
+    ),
     "unknown key": (lambda m: m.update(colour="red"), "MANIFEST"),
     "missing key": (lambda m: m.pop("source"), "MANIFEST"),
     "text for a number": (lambda m: m["shards"][0].update(bytes="9"), "MANIFEST"),

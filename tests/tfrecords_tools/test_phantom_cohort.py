@@ -8,7 +8,13 @@ from tfrecords_tools import geometry
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.labels import MYOCARDIUM, SCAR, TASKS, Tissue, region_mask
 from tfrecords_tools.pseudonyms import PUBLIC_KEY, pseudonym
-from tfrecords_tools.sources.phantom import PhantomConfig, Truth, studies, truth
+from tfrecords_tools.sources.phantom import (
+    PhantomConfig,
+    Truth,
+    source,
+    studies,
+    truth,
+)
 
 SEED = 4
 CONFIG = PhantomConfig(patients=12, seed=SEED)
@@ -22,6 +28,16 @@ def cohort():
 @pytest.fixture(scope="module")
 def known():
     return [truth(SEED, index) for index in range(CONFIG.patients)]
+
+
+def test_source_reads_the_same_patients_in_any_order(cohort):
+    listed = source(CONFIG)
+    assert len(listed.items) == 12
+    assert listed.settings == {"patients": 12, "seed": SEED, "noise": 1.0}
+    for index in (7, 2):
+        study = listed.read(listed.items[index])
+        assert study.study_key == listed.items[index].key == cohort[index].study_key
+        np.testing.assert_array_equal(study.pixels, cohort[index].pixels)
 
 
 def mass_g(study, mask):

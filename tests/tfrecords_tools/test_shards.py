@@ -31,13 +31,6 @@ def test_framing_is_16_bytes_a_record(shard):
     assert shard.stat().st_size == 551
 
 
-def test_concatenated_shards_are_one(shard, tmp_path):
-    joined = tmp_path / "joined.tfrecord"
-    shards.concatenate([shard, shard], joined)
-    assert list(shards.read_records(joined)) == RECORDS * 2
-    assert joined.read_bytes() == shard.read_bytes() * 2
-
-
 @pytest.mark.parametrize("cut", [1, 12, 18, 36, 550])
 def test_cut_inside_a_record(shard, cut):
     # Records end at 19 = 16 + 3, at 35 = 19 + 16, at 551 = 35 + 516.

@@ -14,6 +14,7 @@ from jdl_keras.data.centring import slice_centres
 from jdl_keras.data.pipeline import training_batches, validation_batches
 from jdl_keras.data.views import configured_view, open_records
 from jdl_keras.run_folder import RunFolder
+from jdl_keras.training.loop import check_splits
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.labels import TASKS, Tissue
 from tfrecords_tools.record_set import open_record_set
@@ -58,6 +59,25 @@ def test_over_all_folds_every_patient_is_tested_once(record_set):
         everyone = [key for split in SPLITS for key in fold.patients(split)]
         assert sorted(everyone) == sorted(record_set.assignment)
     assert len({fold.view["splits"] for fold in folds}) == 3
+
+
+def test_patients_without_any_reference_are_in_no_fold(record_set):
+    hidden = record_set.without_labels("scar", ["patient-03", "patient-04"])
+    hidden = hidden.without_labels("myocardium", ["patient-03", "patient-05"])
+    assert hidden.without_reference == {"patient-03"}
+    fold = view(hidden, folds=3, fold=0, seed=5)
+    assert set(record_set.assignment) - set(fold.assignment) == {"patient-03"}
+
+
+def test_split_without_any_reference_cannot_be_measured(record_set):
+    tested = record_set.patients("test")
+    without = record_set.without_labels("scar", tested)
+    assert without.can_measure("test")
+    without = without.without_labels("myocardium", tested)
+    assert not without.can_measure("test")
+    assert without.can_measure("validation")
+    with pytest.raises(RefusedError, match="SPLIT: the test split has no patients"):
+        check_splits(Config(), without)
 
 
 def test_seed_of_the_split_draws_other_folds(record_set):

@@ -1,8 +1,10 @@
 """The cohort: who has which heart, the study a scanner would deliver, and the truth."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from tfrecords_tools.sources.phantom.scars import Scar, draw_scars
 from tfrecords_tools.sources.phantom.signal import draw_contrast
 from tfrecords_tools.sources.phantom.stack import Stack, draw_stack
 from tfrecords_tools.sources.phantom.wall import areas_mm2, label_map
+from tfrecords_tools.sources.source import Source
 from tfrecords_tools.study import Study
 
 SOURCE = "phantom"
@@ -87,6 +90,31 @@ class _Patient:
     stack: Stack
 
 
+@dataclasses.dataclass(frozen=True)
+class PhantomPatient:
+    """A patient who is not drawn yet: key, and number in the cohort."""
+
+    key: str
+    index: int
+    files: tuple[Path, ...] = ()
+
+
+def source(config: PhantomConfig) -> Source:
+    """The patients of a cohort, to be drawn when they are read."""
+    keys = [_key(config.seed, index) for index in range(config.patients)]
+    items = [PhantomPatient(key, index) for index, key in enumerate(keys)]
+    settings = dataclasses.asdict(config)
+    return Source(SOURCE, items, functools.partial(_read_item, config), settings)
+
+
+def _read_item(config: PhantomConfig, item: PhantomPatient) -> Study:
+    return _study(config, item.index)
+
+
+def _key(seed: int, index: int) -> str:
+    return pseudonym(f"{SOURCE}-{seed}-{index}", PUBLIC_KEY)
+
+
 def studies(config: PhantomConfig) -> Iterator[Study]:
     """The studies of a cohort, in order of the patient's number."""
     for index in range(config.patients):
@@ -131,7 +159,7 @@ def _study(config: PhantomConfig, index: int) -> Study:
     seed = config.seed
     patient = _draw_patient(seed, index)
     pixels = _scan(patient, config.noise, *_streams(seed, index)[3:])
-    key = pseudonym(f"{SOURCE}-{seed}-{index}", PUBLIC_KEY)
+    key = _key(seed, index)
     return Study(
         patient_key=key,
         study_key=key,

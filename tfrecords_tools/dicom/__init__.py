@@ -1,0 +1,1 @@
+"""DICOM files of a hospital: found, understood, and read as stacks."""

@@ -1,0 +1,1 @@
+"""Looks for a source's identifiers in what was made from it."""

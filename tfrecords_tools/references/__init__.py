@@ -1,0 +1,1 @@
+"""What was drawn on a stack, from the files of reading tools."""
