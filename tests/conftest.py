@@ -7,12 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.labels import Tissue
 from tfrecords_tools.sources.source import Source
 from tfrecords_tools.splits import SplitFractions
 from tfrecords_tools.study import Study
+
+# The same examples every time, and none fails because the machine is busy.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
 
 HALF = SplitFractions(0.5, 0.25, 0.25)
 

@@ -26,6 +26,7 @@ NEIGHBOURS = {
     ("metrics", "losses"): "the axes of a mask",
     ("tuning", "training"): "a trial is a training",
     ("serving", "inference"): "the served function is the predictor's",
+    ("quantification", "evaluation"): "figures are saved in one way",
 }
 """Imports between parts of one level, and what for."""
 

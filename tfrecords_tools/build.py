@@ -95,7 +95,8 @@ def _parser() -> "ArgumentParser":
             source.add_argument("input", type=Path, help=command.input)
         if dataclasses.fields(command.config):
             source.add_class_arguments(command.config, None, skip={*_SHARED})
-        sources.add_subcommand(name, _with_options(source, command))
+        with_options = _with_options(source, command)
+        sources.add_subcommand(name, with_options, help=command.help)
     return parser
 
 
@@ -114,11 +115,11 @@ def _with_options(
     if command.private:
         key = "key file of the pseudonyms, made if need be (default: OUT.key)"
         parser.add_argument("--key", type=Path | None, help=key)
-    unlabelled = "take studies without any reference too, for prediction"
+    unlabelled = "take studies without a reference too, into the test split"
     parser.add_argument("--unlabelled", action="store_true", help=unlabelled)
     strict = "stop at the first refused study"
     parser.add_argument("--strict", action="store_true", help=strict)
-    fix = f"mend these faults of labels: of {', '.join(FIXES)}"
+    fix = f"faults of labels that are mended, such as '[{', '.join(FIXES)}]'"
     parser.add_argument("--fix", type=list[Literal[tuple(FIXES)]], default=[], help=fix)
     workers = "processes that read studies (default: one a core)"
     parser.add_argument("--workers", type=int, default=0, help=workers)

@@ -13,7 +13,7 @@ def print_found(source: Source) -> None:
     for entry in source.left_out:
         left_out[entry.reason] += entry.count
     _print_counts("found", "studies", taken(source))
-    _print_counts("left out", "files or series", dict(left_out.most_common()))
+    _print_counts("left out", "files, series, studies", dict(left_out.most_common()))
 
 
 def _print_counts(title: str, unit: str, counts: dict[str, int]) -> None:
@@ -39,5 +39,8 @@ def print_summary(manifest: Manifest) -> None:
     left_out = sum(entry.count for entry in manifest.left_out)
     if left_out:
         print(f"left out {left_out}; the manifest says what, and why")
+    waiting = sum(e.count for e in manifest.left_out if "--unlabelled" in e.reason)
+    if waiting:
+        print(f"studies without a reference: {waiting}; --unlabelled takes them")
     imported = sum(total["studies"] for total in manifest.totals.values())
     print(f"imported {imported}, skipped {len(manifest.skipped)}")

@@ -1,13 +1,12 @@
 """Checks the labels of a record set: `python -m tfrecords_tools.check RECORDS`."""
 
-import csv
-import io
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfrecords_tools.csv_text import csv_text
 from tfrecords_tools.errors import run_command
 from tfrecords_tools.files import safe_name, write_text
 from tfrecords_tools.findings import CODES, Finding
@@ -62,7 +61,7 @@ def _check(argv: Sequence[str] | None) -> None:
     if rows:
         Console().print(_table(rows))
     if arguments.out:
-        write_text(arguments.out / "findings.csv", _csv(rows))
+        write_text(arguments.out / "findings.csv", csv_text(COLUMNS, rows))
     print(_summary(studies, rows))
 
 
@@ -97,19 +96,6 @@ def _table(rows: Sequence[Sequence[str]]) -> "Table":
         place = str(int(index) + 1) if index else "all"
         table.add_row(patient, study, split, code, place, text)
     return table
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([_inert(cell) for cell in row] for row in rows)
-    return text.getvalue()
-
-
-def _inert(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def _summary(studies: int, rows: Sequence[Sequence[str]]) -> str:

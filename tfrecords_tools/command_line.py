@@ -91,9 +91,15 @@ def _check_keys(node: yaml.Node | None) -> None:
 set_loader(_STRICT_YAML, _load_yaml, exceptions=(yaml.YAMLError,))
 
 
+def _one_of(names: re.Match[str]) -> str:
+    return "Expected one of " + names[1].replace(",", ", ")
+
+
 def _refusal(message: str) -> RefusedError:
     """One line from jsonargparse's message; the key it names becomes the subject."""
-    line = re.sub(r"<class '(\w+)'>", r"\1", " ".join(message.split()))
+    line = re.sub(r"<class '(\w+)'>", r"\1", " ".join(message.split())).rstrip(".")
+    line = re.sub(r"Expected a typing\.Literal\[(.+?)\]", r"Expected one of \1", line)
+    line = re.sub(r"Expected a member of <enum '\w+'>: {(.+?)}", _one_of, line)
     unknown = re.match(r"(\w+) '([\w.]+)' does not accept option '([\w.]+)'", line)
     if unknown:
         group = f"{unknown[2]}." if unknown[1] == "Group" else ""

@@ -102,9 +102,10 @@ def _draw_slice(
         if mask.any():
             panel.contour(mask, levels=[0.5], colors=[colour], linewidths=0.9)
     panel.set_axis_off()
-    panel.set_title(
-        f"{slice_.index + 1} of {slice_.slice_count}", color="white", fontsize=8, pad=2
-    )
+    ends = {0: " (base)", slice_.slice_count - 1: " (apex)"}
+    end = ends.get(slice_.index, "") if slice_.slice_count > 1 else ""
+    title = f"{slice_.index + 1} of {slice_.slice_count}{end}"
+    panel.set_title(title, color="white", fontsize=8, pad=2)
 
 
 def _add_legend(figure: matplotlib.figure.Figure, title: str) -> None:

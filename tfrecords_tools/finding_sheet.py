@@ -48,12 +48,15 @@ def _mark(panel: Axes, findings: Sequence[Finding], window: Window) -> None:
         if finding.place.any():
             _outline(panel, finding, window)
     lines = [f"{f.code} {f.value:.0f} {f.unit}" for f in findings]
+    places = [finding.place[window] for finding in findings]
+    # Words in the upper left would hide what was found there.
+    is_above = any(place[: len(place) // 3].any() for place in places)
     panel.text(
-        *(0.03, 0.97, "\n".join(lines)),
+        *(0.03, 0.03 if is_above else 0.97, "\n".join(lines)),
         transform=panel.transAxes,
         color=MARK,
         fontsize=7,
-        verticalalignment="top",
+        verticalalignment="bottom" if is_above else "top",
         bbox={"facecolor": "black", "alpha": 0.5, "linewidth": 0, "pad": 2},
     )
 

@@ -12,6 +12,9 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TOWARDS_APEX = np.array([1.0, -1.0, -1.0]) / np.sqrt(3.0)
 """From base to apex the left ventricle runs to the left, the front and the feet."""
 
+GRID_TOLERANCE_VOXELS = 0.1
+"""How far two grids may lie apart at a corner and be the same: rounded headers."""
+
 
 def affine_from_positions(
     first_position_mm: np.ndarray,
@@ -43,6 +46,18 @@ def stack_normal(affine: np.ndarray) -> np.ndarray:
     return normal / np.linalg.norm(normal)
 
 
+def same_grid(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether two affines put every voxel of a grid (a, b, c) in the same place.
+
+    Raises:
+        numpy.linalg.LinAlgError: if `one` spans no space.
+    """
+    corners = np.indices((2, 2, 2)).reshape(3, -1) * (np.array(shape)[:, None] - 1)
+    places = np.vstack([corners, np.ones(8)])
+    apart = np.linalg.solve(one, other @ places) - places
+    return bool((np.abs(apart) <= GRID_TOLERANCE_VOXELS).all())
+
+
 def towards_apex(direction: np.ndarray) -> float:
     """How much a direction (3,) across the short axis points to the apex, -1 to 1.
 
@@ -67,6 +82,18 @@ def slice_spacing_mm(affine: np.ndarray) -> float:
     Thickness plus gap: what a volume is summed with, never the thickness alone.
     """
     return float(abs(affine[:3, 2] @ stack_normal(affine)))
+
+
+def fault(affine: np.ndarray) -> str | None:
+    """What is wrong with an affine of a stack; None if it can be one."""
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        return "expected a finite 4x4 affine"
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
+    if (steps[:2] < 0.1).any() or (steps[:2] > 10).any():
+        return f"pixel spacing {steps[:2]} not in 0.1-10 mm"
+    if not 0.5 <= slice_spacing_mm(affine) <= 50:
+        return f"slice spacing {slice_spacing_mm(affine):.3g} not in 0.5-50 mm"
+    return None
 
 
 def voxel_volume_ml(spacing_mm: tuple[float, float], slice_spacing_mm: float) -> float:

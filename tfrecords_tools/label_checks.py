@@ -18,7 +18,12 @@ from tfrecords_tools.label_shapes import (
     pieces,
     shape_of,
 )
-from tfrecords_tools.labels import MYOCARDIUM, SCAR, region_mask
+from tfrecords_tools.labels import (
+    MYOCARDIAL_DENSITY_G_PER_ML,
+    MYOCARDIUM,
+    SCAR,
+    region_mask,
+)
 from tfrecords_tools.slice_checks import check_slice
 from tfrecords_tools.study import Study
 
@@ -38,9 +43,6 @@ LEAST_SLICES_OF_A_LINE = 3
 MASS_G = (20.0, 450.0)
 """Plausible mass of the left ventricle, from a small child to the heaviest heart: only
 a wrong spacing or a wrong structure lies outside."""
-
-MYOCARDIAL_DENSITY_G_PER_ML = 1.05
-"""Density of myocardium, as mass is reported in cardiac MR."""
 
 SCAR_SHARE_PERCENT = 60.0
 """Share of the wall that is scar; at most 52 % in EMIDEC."""

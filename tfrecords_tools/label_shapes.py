@@ -53,7 +53,13 @@ class SliceShape:
 
 def shape_of(slice_: Slice) -> SliceShape | None:
     """The shape of a slice's labels; None where nothing is labelled."""
-    labels = slice_.label_map
+    return shape_of_labels(slice_.label_map, slice_.spacing_mm)
+
+
+def shape_of_labels(
+    labels: np.ndarray, spacing_mm: tuple[float, float]
+) -> SliceShape | None:
+    """The same of labels (H, W) of `Tissue` without an image."""
     wall = region_mask(labels, MYOCARDIUM)
     blood = labels == Tissue.BLOOD_POOL
     if not (wall.any() or blood.any()):
@@ -65,7 +71,7 @@ def shape_of(slice_: Slice) -> SliceShape | None:
         scar=region_mask(labels, SCAR),
         hull=hull,
         centre=np.argwhere(hull).mean(axis=0),
-        spacing_mm=slice_.spacing_mm,
+        spacing_mm=spacing_mm,
     )
 
 

@@ -23,6 +23,9 @@ MYOCARDIUM = frozenset({Tissue.HEALTHY_MYOCARDIUM, Tissue.SCAR, Tissue.MVO})
 SCAR = frozenset({Tissue.SCAR, Tissue.MVO})
 """Enhanced wall, MVO included."""
 
+MYOCARDIAL_DENSITY_G_PER_ML = 1.05
+"""Density of myocardium, as mass is reported in cardiac MR."""
+
 TASKS: dict[str, frozenset[Tissue]] = {"myocardium": MYOCARDIUM, "scar": SCAR}
 """The region that each task segments, in the order used everywhere."""
 

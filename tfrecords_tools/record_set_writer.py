@@ -77,8 +77,8 @@ def build_record_set(
     Args:
         source: the studies.
         out: folder of the record set; made if need be.
-        split_seed: see `assign_splits`.
-        fractions: see `assign_splits`; of the patients with a reference.
+        split_seed: another seed puts other patients into the splits.
+        fractions: of the patients with a reference: shares, or numbers of patients.
         shards: files a split; fewer if it has fewer studies.
         overwrite: replace a record set that is there.
         unlabelled: take studies without any reference too, for prediction.
@@ -207,7 +207,9 @@ def _tell(
 def _why_none(imported: _Imported) -> str:
     if imported.left_out:
         return "no study has a reference; --unlabelled takes them for prediction"
-    return "no study could be imported"
+    if imported.skipped:
+        return "every study was refused; the lines above say why"
+    return "no study to take; the table of what is left out says why"
 
 
 def _merged(left_out: Sequence[LeftOut]) -> list[LeftOut]:

@@ -103,14 +103,9 @@ class Study:
             self._refuse("LABELS", f"unknown tasks {sorted(unknown)}; use {[*TASKS]}")
 
     def _check_geometry(self) -> None:
-        if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
-            self._refuse("BAD_GEOMETRY", "expected a finite 4x4 affine")
-        steps = np.linalg.norm(self.affine[:3, :3], axis=0)
-        if (steps[:2] < 0.1).any() or (steps[:2] > 10).any():
-            self._refuse("BAD_GEOMETRY", f"pixel spacing {steps[:2]} not in 0.1-10 mm")
-        if not 0.5 <= self.slice_spacing_mm <= 50:
-            found = f"{self.slice_spacing_mm:.3g}"
-            self._refuse("BAD_GEOMETRY", f"slice spacing {found} not in 0.5-50 mm")
+        fault = geometry.fault(self.affine)
+        if fault:
+            self._refuse("BAD_GEOMETRY", fault)
 
     @cached_property
     def spacing_mm(self) -> tuple[float, float]:

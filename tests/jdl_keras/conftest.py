@@ -13,6 +13,9 @@ import pytest
 
 from tfrecords_tools.labels import Tissue
 
+# pytest's import mode leaves modules that are no tests to be found by their own path.
+sys.path.append(str(Path(__file__).parent))
+
 ROOT = Path(__file__).parents[2]
 TOY = Path(__file__).with_name("toy.py")
 FIRST_CASE = 73451000

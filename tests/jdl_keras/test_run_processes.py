@@ -1,7 +1,4 @@
-"""Runs at once: which start when, what becomes of those that fail, who is left behind.
-
-The runs here are functions that sleep, fail or die where a training would be.
-"""
+"""Runs at once: which start when, what becomes of those that fail, who is left."""
 
 import os
 import signal
@@ -11,52 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
+from pretended_runs import (
+    fail_by_name,
+    planned,
+    sleep,
+    sleep_then_make_localiser,
+    times,
+)
 
-from jdl_keras.config import Config, GridConfig
-from jdl_keras.experiment import Experiment, PlannedRun, plan
-from jdl_keras.run_folder import RunFolder, checksum_file
 from jdl_keras.run_processes import LOG, train_in_processes
-from tfrecords_tools.errors import REFUSED, RefusedError
-
-SHORT = 0.3
-"""Seconds of a pretended training."""
-
-
-def planned(out, centre="image"):
-    """Four runs; with the localiser for a centre the first one makes it for all."""
-    variants = {f"entry{i}": {} for i in (1, 2, 3)}
-    experiment = Experiment(out=str(out), methods=["jdl"], variants=variants, seeds=[0])
-    return plan(experiment, Config(grid=GridConfig(centre=centre)))
-
-
-def times(run):
-    """When a run started and ended."""
-    return [float(t) for t in (run.folder / "times").read_text().split()]
-
-
-def sleep(run):
-    start = time.time()
-    time.sleep(SHORT)
-    (run.folder / "times").write_text(f"{start} {time.time()}")
-    print("slept with", os.environ["TF_NUM_INTRAOP_THREADS"])
-
-
-def sleep_then_make_localiser(run):
-    sleep(run)
-    checksum_file(RunFolder(run.folder).localiser).touch()
-
-
-def fail_by_name(run):
-    if run.entry == "entry1":
-        raise RefusedError("records", "SPLIT", "too few")
-    if run.entry == "entry2":
-        os.kill(os.getpid(), signal.SIGKILL)
-    sleep(run)
-
-
-def never_end(run: PlannedRun):
-    (run.folder / f"pid-{os.getpid()}").touch()
-    time.sleep(600)
+from tfrecords_tools.errors import REFUSED
 
 
 def test_so_many_at_once_and_in_order(tmp_path, monkeypatch):
@@ -91,7 +52,7 @@ def test_failures_are_told_apart_and_stop_no_other(tmp_path, capfd):
 def test_no_run_outlives_its_parent(tmp_path, number):
     code = (
         "import sys; from pathlib import Path; "
-        "from test_run_processes import *; "
+        "from pretended_runs import *; from jdl_keras.run_processes import *; "
         "from tfrecords_tools.errors import run_command; "
         f"run_command(lambda: train_in_processes(planned(Path({str(tmp_path)!r})), 2, "
         "never_end))"

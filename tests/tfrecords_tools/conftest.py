@@ -1,16 +1,16 @@
-"""DICOM files written by the tests."""
+"""What several test modules write: DICOM files and references."""
 
-import importlib.util
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
+
+# pytest's import mode leaves modules that are no tests to be found by their own path.
+sys.path.append(str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
 def dicom_writing():
     """The module `dicom_writing.py`, which lies beside this file."""
-    path = Path(__file__).with_name("dicom_writing.py")
-    spec = importlib.util.spec_from_file_location("dicom_writing", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("dicom_writing")

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from typing import Literal
 
 import pytest
 
@@ -14,6 +15,7 @@ from tfrecords_tools.errors import RefusedError
 class Optimizer:
     learning_rate: float = 1e-3
     name: str = "adam"
+    rule: Literal["cosine", "step"] = "cosine"
 
 
 @pytest.fixture
@@ -51,6 +53,13 @@ def test_wrong_files_get_one_line_that_names_the_key(parser, tmp_path, text, nam
         command_line.parse(parser, ["--config", str(path)])
     assert len(str(refused.value).splitlines()) == 1
     assert named in str(refused.value)
+
+
+def test_choices_are_listed_plainly(parser):
+    with pytest.raises(RefusedError) as refused:
+        command_line.parse(parser, ["--optimizer.rule", "linear"])
+    reason = "Expected one of 'cosine', 'step'. Got value: linear"
+    assert str(refused.value) == f"ERROR optimizer.rule: CONFIG: {reason}"
 
 
 def test_missing_file_is_refused(parser):

@@ -424,7 +424,7 @@ def _cohort(rings):
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\tx"])
 def test_cells_are_no_formulas(cell):
     rows = [("patient", "study", "train", "CODE", "", "1", "mm", cell)]
-    assert check._csv(rows).splitlines()[1].endswith(f",'{cell}")
+    assert check.csv_text(check.COLUMNS, rows).splitlines()[1].endswith(f",'{cell}")
 
 
 def test_picture_marks_the_slice(rings, tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tfrecords_tools.dicom.studies import FoundStudy, own_folders
+from tfrecords_tools.references.matching import fault_of
 from tfrecords_tools.references.reference_file import ReferenceFile
 from tfrecords_tools.sources.source import LeftOut
 
@@ -47,12 +48,10 @@ def assign(
         uids = owners.of(file)
         for uid in uids:
             own[uid].append(file)
-        if uids:
-            continue
-        if file.fault or file.image_uids or file.study_uid:
-            reason = file.fault[0] if file.fault else "of no study here"
+        reason = "" if uids else _not_shared(file)
+        if reason:
             left_out.append(LeftOut(f"reference ({file.kind})", reason))
-        else:
+        elif not uids:
             shared.append(file)
     return Drawn(
         files=frozenset(path for file in found for path in file.files),
@@ -75,6 +74,16 @@ class _Owners:
         named |= {file.study_uid} & self._known
         folders = (f for f in file.path.parents if f in self._of_folder)
         return named or {self._of_folder[folder].study_uid for folder in folders}
+
+
+def _not_shared(file: ReferenceFile) -> str:
+    """Why a reference that no study owns can be nobody's; empty if it can."""
+    if file.kind == "text":  # numbers of instances, which any study has
+        return "lies in no study's folder"
+    fault = file.fault or fault_of(file)
+    if fault:
+        return fault[0]
+    return "of no study here" if file.image_uids or file.study_uid else ""
 
 
 def _state(references: Iterable[ReferenceFile]) -> str:

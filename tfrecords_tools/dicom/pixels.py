@@ -38,6 +38,11 @@ _PLUGINS = {
 }
 """Transfer syntaxes that are read: pydicom's plugin, and the package it needs."""
 
+_NEEDED = (
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    "PhotometricInterpretation",
+)
+
 
 def decode(frame: Frame, dataset: pydicom.Dataset) -> np.ndarray:
     """The picture of a frame.
@@ -51,8 +56,8 @@ def decode(frame: Frame, dataset: pydicom.Dataset) -> np.ndarray:
         the range of its stored bits.
 
     Raises:
-        RefusedError: `NO_PIXELS`, `UNSUPPORTED_TS`, `UNSUPPORTED`, `BAD_HEADER`,
-            `TOO_LARGE`, `PIXEL_LENGTH`, `TRUNCATED` or `DECODE`.
+        RefusedError: `NO_PIXELS`, `MISSING_TAG`, `UNSUPPORTED_TS`, `UNSUPPORTED`,
+            `BAD_HEADER`, `TOO_LARGE`, `PIXEL_LENGTH`, `TRUNCATED` or `DECODE`.
     """
     with guarded(frame.path, "DECODE", "the pixels cannot be decoded"):
         return _decode(frame, dataset)
@@ -84,6 +89,9 @@ def _decode(frame: Frame, dataset: pydicom.Dataset) -> np.ndarray:
 def _check_description(frame: Frame, dataset: pydicom.Dataset) -> None:
     if not dataset.get("PixelData"):
         raise RefusedError(frame.path, "NO_PIXELS", "no integer pixel data")
+    for keyword in _NEEDED:
+        if dataset.get(keyword) is None:
+            raise RefusedError(frame.path, "MISSING_TAG", f"no {keyword}")
     if not (1 < frame.rows <= MAX_SIDE and 1 < frame.columns <= MAX_SIDE):
         reason = f"{frame.rows} x {frame.columns} pixels; expected 2 to {MAX_SIDE}"
         raise RefusedError(frame.path, "TOO_LARGE", reason)

@@ -111,6 +111,9 @@ def _check_frame(frame: Frame) -> None:
         if getattr(frame, name) is None:
             reason = f"a slice without {name.removesuffix('_mm')}"
             raise RefusedError(frame.path, "MISSING_TAG", reason)
+    if min(frame.spacing_mm or (0.0,)) <= 0:
+        reason = "pixel spacing that is not above zero"
+        raise RefusedError(frame.path, "BAD_GEOMETRY", reason)
     if directions(frame.orientation) is None:
         reason = "directions of rows and columns are not at a right angle"
         raise RefusedError(frame.path, "BAD_GEOMETRY", reason)

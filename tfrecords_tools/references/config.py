@@ -56,6 +56,15 @@ NAMES = {
 }
 """Names and codes (scheme:value) as they are compared: lower case, single spaces."""
 
+_ANATOMY = """
+anterior aorta apex apical area artery atrial atrium basal base body border contour
+core edema endocardial epicardial external fat free gray grey heart helper inferior
+inner insertion la lateral left line liver lung mass mid middle mitral muscle oedema
+outer papillary pericardial pericardium point posterior pulmonary ra region right ring
+roi rvip segment septal septum skin spine spleen stomach structure thrombus total
+tricuspid tumor tumour valve vein ventricle zone
+"""
+
 VALUES = {
     1: Structure.BLOOD_POOL,
     2: Structure.MYOCARDIUM,
@@ -72,7 +81,8 @@ class ReferenceConfig:
     Args:
         names: what segments and ROIs of a name, or of a code such as SCT:74281007,
             are, beside the names that are known (case, spaces, - and _ do not count):
-            IGNORED, EPICARDIUM, MYOCARDIUM, BLOOD_POOL, SCAR or MVO.
+            IGNORED, EPICARDIUM, MYOCARDIUM, BLOOD_POOL, SCAR or MVO. Such as
+            '{"inner ring": BLOOD_POOL}'.
         values: what the values of label volumes without names are; 0 is background.
         tasks: the tasks that label volumes without names are a reference of.
         scar_rule: how scar is rebuilt in cvi42 workspaces, which do not store it:
@@ -114,7 +124,7 @@ class ReferenceConfig:
         known = [table[_code(name)] for name in names if _code(name) in table]
         if not known:
             reason = f"{shown(names[0])} is no known structure; say what it is, or "
-            raise RefusedError(subject, "LABELS", reason + "IGNORED, in names")
+            raise RefusedError(subject, "LABELS", reason + "IGNORED, in drawn.names")
         return known[0]
 
     def structure_of_value(self, subject: object, value: int) -> Structure:
@@ -125,11 +135,19 @@ class ReferenceConfig:
         """
         if value not in self.values:
             reason = f"value {value} is no known structure; say what it is, or IGNORED,"
-            raise RefusedError(subject, "LABELS", f"{reason} in values")
+            raise RefusedError(subject, "LABELS", f"{reason} in drawn.values")
         return self.values[value]
 
 
+_WORDS = frozenset(" ".join([*NAMES, *_ANATOMY.split()]).split())
+
+
 def shown(name: str) -> str:
-    """A name from a file as it may stand in a message."""
+    """A name from a file as it may stand in a message: of anatomical words only.
+
+    Whoever draws may call a contour by the name of a patient or of a reader.
+    """
+    words = _normalised(name).split()
+    is_known = all(w in _WORDS or (w.isdecimal() and len(w) < 3) for w in words)
     plain = 0 < len(name) <= 40 and name.isascii() and name.isprintable()
-    return f"'{name}'" if plain else "a name that cannot be shown"
+    return f"'{name}'" if plain and is_known else "a name that cannot be shown"

@@ -30,17 +30,22 @@ def lay(
     """
     laid = _ordered(voxels, affine, stack.affine)
     if laid is None:
-        raise RefusedError(subject, "GEOMETRY_MISMATCH", "axes not of the images")
+        reason = "the reference has other axes than the images; of another study?"
+        raise RefusedError(subject, "GEOMETRY_MISMATCH", reason)
     voxels, affine = laid
     _, height, width = stack.pixels.shape
     if voxels.shape[:2] != (height, width):
-        reason = f"{voxels.shape[:2]} pixels a slice, the images {(height, width)}"
+        reason = (
+            f"the reference has {voxels.shape[:2]} pixels a slice, the images "
+            f"{(height, width)}"
+        )
         raise RefusedError(subject, "GEOMETRY_MISMATCH", reason)
     compared = 3 if voxels.shape[2] > 1 else 2  # one slice has no step of its own
     steps, expected = affine[:3, :compared], stack.affine[:3, :compared]
     lengths = np.linalg.norm(expected, axis=0)
     if (np.linalg.norm(steps - expected, axis=0) > _STEP_TOLERANCE * lengths).any():
-        raise RefusedError(subject, "GEOMETRY_MISMATCH", "steps not of the images")
+        reason = "the reference has voxels of another size or direction than the images"
+        raise RefusedError(subject, "GEOMETRY_MISMATCH", reason)
     return voxels.transpose(2, 0, 1), _first_slice(subject, affine, stack, voxels.shape)
 
 
@@ -54,7 +59,7 @@ def lay_whole(
     """
     laid, _ = lay(subject, voxels, affine, stack)
     if len(laid) != len(stack.pixels):
-        reason = f"{len(laid)} slices, the images have {len(stack.pixels)}"
+        reason = f"the reference has {len(laid)} slices, the images {len(stack.pixels)}"
         raise RefusedError(subject, "GEOMETRY_MISMATCH", reason)
     return laid
 
@@ -86,7 +91,9 @@ def _first_slice(
     step = stack.affine[:3, 2]
     first = round(float(offset @ step / (step @ step)))
     if np.linalg.norm(offset - first * step) > _POSITION_TOLERANCE_MM:
-        raise RefusedError(subject, "GEOMETRY_MISMATCH", "not where the images are")
+        reason = "the reference does not lie where the images do; of another study?"
+        raise RefusedError(subject, "GEOMETRY_MISMATCH", reason)
     if first < 0 or first + shape[2] > len(stack.pixels):
-        raise RefusedError(subject, "GEOMETRY_MISMATCH", "slices beyond the images")
+        reason = "the reference has slices beyond the images"
+        raise RefusedError(subject, "GEOMETRY_MISMATCH", reason)
     return first

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tfrecords_tools.errors import RefusedError
-from tfrecords_tools.geometry import RAS_TO_LPS
+from tfrecords_tools.geometry import RAS_TO_LPS, same_grid
 from tfrecords_tools.nifti_files import read_volume
 from tfrecords_tools.references.config import ReferenceConfig, Structure
 from tfrecords_tools.references.grids import lay_whole
@@ -30,6 +30,11 @@ def read_nifti(file: ReferenceFile, stack: Stack, config: ReferenceConfig) -> Re
     lengths = np.linalg.norm(volume.affine[:3, :3], axis=0)
     if not np.allclose(lengths, volume.voxel_size_mm, rtol=1e-3):
         reason = "affine and pixdim state different voxel sizes; none can be trusted"
+        raise RefusedError(path, "GEOMETRY_MISMATCH", reason)
+    qform, shape = volume.qform, volume.voxels.shape
+    # In this order: a qform always spans a space.
+    if qform is not None and not same_grid(qform, volume.affine, shape):
+        reason = "sform and qform state different places; none can be trusted"
         raise RefusedError(path, "GEOMETRY_MISMATCH", reason)
     voxels = lay_whole(path, volume.voxels, RAS_TO_LPS @ volume.affine, stack)
     return _by_values(path, voxels, config)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tfrecords_tools.errors import RefusedError
+from tfrecords_tools.nifti_files import read_volume
 from tfrecords_tools.references import (
     contour_text,
     cvi42,
@@ -21,6 +22,7 @@ from tfrecords_tools.references import (
 )
 from tfrecords_tools.references.config import ReferenceConfig
 from tfrecords_tools.references.dicom_files import RTSTRUCT_CLASS, SEG_CLASS, class_of
+from tfrecords_tools.references.nrrd_files import read_nrrd
 from tfrecords_tools.references.reference_file import Kind, ReferenceFile
 from tfrecords_tools.stack import Reference, Stack
 
@@ -48,6 +50,7 @@ _BY_NAME: tuple[tuple[str, Kind], ...] = (
     (".cvi42ws", "cvi42"),
 )
 _PREAMBLE = 132
+_CLOSED = ("NOT_A_FILE", "cannot be opened")
 
 
 def index(folder: Path) -> list[ReferenceFile]:
@@ -101,7 +104,8 @@ def read_reference(
     if isinstance(reference, RefusedError):
         raise reference
     if faulty:
-        warning = f"{len(faulty)} other references cannot be read"
+        codes = ", ".join(sorted({error.code for error in faulty}))
+        warning = f"{len(faulty)} other references cannot be read ({codes})"
         return _with_warning(reference, warning)
     return reference
 
@@ -115,6 +119,20 @@ def matching(
     fault: give `read_reference` what this returns.
     """
     return [file for file, _ in _tried(stack, candidates, config)[0]]
+
+
+def fault_of(file: ReferenceFile) -> tuple[str, str] | None:
+    """Code and reason of a volume that cannot be read, whatever it was drawn on."""
+    try:
+        if file.kind == "nifti":
+            read_volume(file.path)
+        elif file.kind == "nrrd":
+            read_nrrd(file.path)
+    except RefusedError as error:
+        return error.code, error.reason
+    except OSError:
+        return _CLOSED
+    return None
 
 
 _Tried = tuple[ReferenceFile, Reference | RefusedError]
@@ -162,7 +180,7 @@ def _outcome(
     except RefusedError as error:
         return error
     except OSError:
-        return RefusedError(file.path, "NOT_A_FILE", "cannot be opened")
+        return RefusedError(file.path, *_CLOSED)
     images = {uid for uid, _ in stack.frames}
     if file.image_uids and not file.image_uids & images:
         warning = "drawn on other images that lie in the same planes"
@@ -220,4 +238,4 @@ def _described(path: Path, kind: Kind) -> ReferenceFile:
     except RefusedError as error:
         return ReferenceFile(kind, (path,), fault=(error.code, error.reason))
     except OSError:
-        return ReferenceFile(kind, (path,), fault=("NOT_A_FILE", "cannot be opened"))
+        return ReferenceFile(kind, (path,), fault=_CLOSED)

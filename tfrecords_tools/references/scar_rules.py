@@ -59,7 +59,29 @@ def _threshold(
     remote: np.ndarray, enhanced: np.ndarray, wall: np.ndarray, config: ReferenceConfig
 ) -> float:
     if config.scar_rule == "nsd":
-        return float(remote.mean() + config.scar_sd * remote.std())
-    base = {"zero": 0.0, "minimum": float(wall.min())}.get(config.fwhm_base)
-    base = float(remote.mean()) if base is None else base
-    return base + (float(enhanced.max()) - base) / 2
+        return nsd_threshold(remote, config.scar_sd)
+    base = fwhm_base(config.fwhm_base, remote, wall)
+    return share_of_maximum(base, float(enhanced.max()), 0.5)
+
+
+def nsd_threshold(remote: np.ndarray, sd: float) -> float:
+    """Mean of the remote intensities and `sd` of their deviations above it."""
+    return float(remote.mean() + sd * remote.std())
+
+
+def fwhm_base(name: str, remote: np.ndarray, wall: np.ndarray) -> float:
+    """Level that heights are measured from: `remote`, `minimum` or `zero`.
+
+    Args:
+        name: mean of the remote wall, minimum of the wall, or 0 (magnitude only).
+        remote: its intensities; only needed for `remote`.
+        wall: intensities of the whole wall; only needed for `minimum`.
+    """
+    if name == "remote":
+        return float(remote.mean())
+    return float(wall.min()) if name == "minimum" else 0.0
+
+
+def share_of_maximum(base: float, maximum: float, share: float) -> float:
+    """The level at `share` of the height of `maximum` over `base`; 0.5 is FWHM."""
+    return base + share * (maximum - base)

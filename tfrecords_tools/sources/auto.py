@@ -15,6 +15,7 @@ from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.labels import MYOCARDIUM, region_mask
 from tfrecords_tools.sources import dicom, emidec, layouts, nifti, png
 from tfrecords_tools.sources.nifti import NiftiConfig
+from tfrecords_tools.sources.pairing import file_names
 from tfrecords_tools.sources.source import Item, LeftOut, Source
 from tfrecords_tools.study import Study
 
@@ -80,17 +81,23 @@ def source(folder: Path, config: AutoConfig, key: bytes) -> Source:
     left_out: list[LeftOut] = []
     settings: dict[str, str | int | float] = {}
     read_by: set[Path] = set()
+    has_dicom = False
     for found in _kinds(folder, config, key, read_by):
         for item in found.items:
             if not read_by & {*item.files}:
                 items.append(FoundItem(item, _description(found, item), found.read))
         read_by |= {path for item in found.items for path in item.files}
-        # What one kind does not know, another one may.
-        left_out += [entry for entry in found.left_out if entry.what != "file"]
+        # What one kind does not know, another one may; DICOM is asked last.
+        has_dicom = found.name == dicom.SOURCE
+        left_out += [e for e in found.left_out if has_dicom or e.what != "file"]
         settings |= {f"{found.name}.{k}": v for k, v in found.settings.items()}
     if not items and not left_out:
         reason = "neither DICOM files nor images and references by names that are known"
         raise RefusedError(folder, "NO_STUDIES", f"{reason}; name the source")
+    if not has_dicom:
+        names, _ = file_names(folder)
+        others = len({folder / name for name in names} - read_by)
+        left_out += [LeftOut("file", "of no kind that is known", others)] * bool(others)
     return Source(SOURCE, items, read, settings, left_out, private=True)
 
 

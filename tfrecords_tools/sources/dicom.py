@@ -99,7 +99,8 @@ def source(
     found = {file.files: file for root in roots for file in index(root)}
     found = {files: file for files, file in found.items() if not {*files} & {*without}}
     drawn = assign(list(found.values()), studies, folder)
-    left_out = [*_not_looked_at(scanned, drawn), *drawn.left_out]
+    known = drawn.files | {*without}
+    left_out = [*_not_looked_at(scanned, known), *drawn.left_out]
     items = []
     for study in studies:
         item = _item(study, drawn, key, unlabelled)
@@ -107,12 +108,15 @@ def source(
         if item and (item.refusal or item.slices):
             items.append(item)
     reference_config = reference_config or ReferenceConfig()
-    rules = json.dumps(dataclasses.asdict(reference_config), default=str)
+    rules = dataclasses.asdict(reference_config)
+    # Names of contours may name people.
+    rules["names"] = {pseudonym(n, key): s for n, s in rules["names"].items()}
     return Source(
         name=SOURCE,
         items=sorted(items, key=lambda item: (item.key, item.files)),
         read=functools.partial(read, config=reference_config),
-        settings=dataclasses.asdict(config) | {"references": rules},
+        settings=dataclasses.asdict(config)
+        | {"references": json.dumps(rules, default=str)},
         left_out=left_out,
         private=True,
     )
@@ -189,11 +193,11 @@ def _left_out(
         yield LeftOut(name, f"no {wanted} series in this study")
 
 
-def _not_looked_at(scanned: Scan, drawn: Drawn) -> Iterator[LeftOut]:
+def _not_looked_at(scanned: Scan, known: Collection[Path]) -> Iterator[LeftOut]:
     yield from (LeftOut(what, "no image", n) for what, n in scanned.others.items())
-    others = len({*scanned.not_dicom} - drawn.files)
+    others = len({*scanned.not_dicom} - {*known})
     if others:
         yield LeftOut("file", "no DICOM file, and no reference", others)
     for header in scanned.headers:
-        if header.other and header.path not in drawn.files:
+        if header.other and header.path not in known:
             yield LeftOut("file", f"{header.other}: no MR image")

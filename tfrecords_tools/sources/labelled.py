@@ -67,7 +67,7 @@ class LabelledFiles:
                 reason = "expected the placeholders of `images` in every pattern"
                 raise RefusedError("references", "CONFIG", reason)
         if not self.reference_patterns and not self.unlabelled:
-            reason = "none, and `masks` are none: then `unlabelled` must be true"
+            reason = "no pattern of label maps and none of masks: add --unlabelled"
             raise RefusedError("references", "CONFIG", reason)
         if not self.tasks:
             reason = "neither HEALTHY_MYOCARDIUM nor SCAR is among the tissues"

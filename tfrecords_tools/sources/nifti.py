@@ -5,6 +5,7 @@ contradict each other, the file cannot be trusted until the settings say which i
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ import numpy as np
 from nibabel import orientations
 
 from tfrecords_tools.errors import RefusedError
-from tfrecords_tools.geometry import RAS_TO_LPS
+from tfrecords_tools.geometry import RAS_TO_LPS, same_grid
 from tfrecords_tools.nifti_files import Volume, read_volume
 from tfrecords_tools.sources.labelled import LabelledFiles, tissues
 from tfrecords_tools.sources.pairing import (
@@ -28,9 +29,6 @@ from tfrecords_tools.study import Study
 
 SOURCE = "nifti"
 
-GRID_TOLERANCE_VOXELS = 0.1
-"""How far two grids may lie apart at a corner and be the same: rounded headers."""
-
 
 @dataclasses.dataclass(frozen=True)
 class NiftiConfig(LabelledFiles):
@@ -42,7 +40,9 @@ class NiftiConfig(LabelledFiles):
     split; without `{patient}`, each study is a patient.
 
     Attributes:
-        images: pattern of the images.
+        images: pattern of the images' paths under the input, such as
+            {patient}/{study}_LGE.nii*: what {study} and {patient} stand for pairs an
+            image with its reference, * stands for any part of a name, **/ for folders.
         references: pattern of the label maps; empty if there are none.
         masks: patterns of binary masks, in place of label maps.
         labels: value to tissue; 0 is background unless named. A task whose tissue
@@ -74,6 +74,25 @@ class _Grid:
 
     voxels: np.ndarray
     affine: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelledVolume:
+    """A volume as it lies in its file, first slice first.
+
+    Attributes:
+        pixels: (S, H, W) of the file that gave the grid.
+        label_map: (S, H, W) uint8 of `Tissue`.
+        affine: (4, 4), see `tfrecords_tools.geometry`.
+        file_affine: (4, 4) from the indices of the file to LPS.
+        warnings: what was accepted.
+    """
+
+    pixels: np.ndarray
+    label_map: np.ndarray
+    affine: np.ndarray
+    file_affine: np.ndarray
+    warnings: tuple[str, ...]
 
 
 def source(folder: Path, config: NiftiConfig, key: bytes) -> Source:
@@ -115,15 +134,37 @@ def read(item: PairedStudy, name: str, folder: Path, config: NiftiConfig) -> Stu
         RefusedError: of the image or of the reference at fault.
     """
     check_inside(folder, item.files)
-    path = _only(item.images)
-    image = _grid(path, read_volume(path), config)
     masks = [_only(files) for files in item.references]
-    arrays = (_laid_on(image, mask, config) for mask in masks)
-    labels, warnings = tissues(config, masks, arrays, image.voxels.shape)
-    axes = _stack_axes(path, image, config.slice_axis)
-    pixels, labels = image.voxels.transpose(axes), labels.transpose(axes)
-    affine = RAS_TO_LPS @ image.affine[:, [axes[1], axes[2], axes[0], 3]]
-    return make_study(item, name, config, pixels, labels, affine, warnings)
+    found = read_labelled(_only(item.images), masks, config)
+    volume = (found.pixels, found.label_map, found.affine)
+    return make_study(item, name, config, *volume, found.warnings)
+
+
+def read_labelled(
+    image: Path, references: Sequence[Path], config: NiftiConfig
+) -> LabelledVolume:
+    """A volume and what is labelled in it.
+
+    Args:
+        image: whose grid counts; where there is no image, one of the references.
+        references: one file for each of `config.reference_patterns`, or none.
+        config: how they are understood.
+
+    Raises:
+        RefusedError: of the image or of the reference at fault.
+    """
+    grid = _grid(image, read_volume(image), config)
+    arrays = (_laid_on(grid, path, config) for path in references)
+    labels, warnings = tissues(config, references, arrays, grid.voxels.shape)
+    axes = _stack_axes(image, grid, config.slice_axis)
+    to_lps = RAS_TO_LPS @ grid.affine
+    return LabelledVolume(
+        pixels=grid.voxels.transpose(axes),
+        label_map=labels.transpose(axes),
+        affine=to_lps[:, [axes[1], axes[2], axes[0], 3]],
+        file_affine=to_lps,
+        warnings=tuple(warnings),
+    )
 
 
 def _only(files: Files) -> Path:
@@ -139,7 +180,9 @@ def _grid(path: Path, volume: Volume, config: NiftiConfig) -> _Grid:
     if volume.qform is None or config.orientation == "sform":
         return _Grid(volume.voxels, sform)
     qform = _sized(path, volume.qform, volume.voxel_size_mm, config)
-    if config.orientation == "agree" and not _same(sform, qform, volume.voxels.shape):
+    if config.orientation == "agree" and not same_grid(
+        sform, qform, volume.voxels.shape
+    ):
         reason = "sform and qform differ; say which is right by `orientation`"
         raise RefusedError(path, "GEOMETRY_MISMATCH", reason)
     return _Grid(volume.voxels, sform if config.orientation == "agree" else qform)
@@ -172,14 +215,6 @@ def _text(sizes_mm: np.ndarray) -> str:
     return " x ".join(f"{size:.4g}" for size in sizes_mm)
 
 
-def _same(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Whether two affines put every voxel of a grid in the same place."""
-    corners = np.indices((2, 2, 2)).reshape(3, -1) * (np.array(shape)[:, None] - 1)
-    places = np.vstack([corners, np.ones(8)])
-    apart = np.linalg.solve(one, other @ places) - places
-    return bool((np.abs(apart) <= GRID_TOLERANCE_VOXELS).all())
-
-
 def _laid_on(image: _Grid, path: Path, config: NiftiConfig) -> np.ndarray:
     """A reference's voxels in the order of the image's.
 
@@ -194,7 +229,7 @@ def _laid_on(image: _Grid, path: Path, config: NiftiConfig) -> np.ndarray:
     order = orientations.io_orientation(np.linalg.solve(image.affine, mask.affine))
     voxels = orientations.apply_orientation(mask.voxels, order)
     affine = mask.affine @ orientations.inv_ornt_aff(order, shape)
-    if voxels.shape != expected or not _same(image.affine, affine, expected):
+    if voxels.shape != expected or not same_grid(image.affine, affine, expected):
         reason = "not the geometry of the image; save it on the image's grid"
         raise RefusedError(path, "GEOMETRY_MISMATCH", reason)
     return voxels

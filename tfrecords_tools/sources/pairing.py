@@ -86,7 +86,7 @@ def find_pairs(
     Raises:
         RefusedError: `NO_STUDIES`, if there are none.
     """
-    names, left_out = _file_names(folder)
+    names, left_out = file_names(folder)
     parts = [_matches(folder, names, pattern) for pattern in references]
     used = {path for found in parts for files in found.values() for _, path in files}
     rest = [name for name in names if folder / name not in used]
@@ -102,11 +102,11 @@ def find_pairs(
             reason = "no reference of its name, or not all; --unlabelled takes it so"
             left_out.append(LeftOut(study.key, reason))
     if not pairs:
-        reason = (
-            f"{len(names)} files, of them {len(found)} studies by the pattern `images`,"
-            " none with its reference; see --images, --references, --unlabelled"
-        )
-        raise RefusedError(folder, "NO_STUDIES", reason)
+        reason = f"none of its {len(names)} files fits the pattern of images"
+        if found:
+            reason = f"{len(found)} studies by the pattern of images, none with a file "
+            reason += "for each pattern of references; --unlabelled takes them so"
+        raise RefusedError(folder, "NO_STUDIES", f"{reason}; see --help")
     orphans = set().union(*parts) - set(found)
     others = len(rest) - sum(map(len, found.values()))
     left_out.append(LeftOut("reference", "no image of its name", len(orphans)))
@@ -122,7 +122,12 @@ def check_inside(folder: Path, files: Iterable[Path]) -> None:
     """
     root = folder.resolve()
     for path in files:
-        if not path.resolve().is_relative_to(root):
+        try:
+            target = path.resolve()
+        except RuntimeError:  # of Python before 3.13
+            reason = "a link that leads to itself"
+            raise RefusedError(path, "NOT_A_FILE", reason) from None
+        if not target.is_relative_to(root):
             reason = "a link that leads out of the input folder"
             raise RefusedError(path, "NOT_A_FILE", reason)
 
@@ -139,7 +144,7 @@ def _numbers(files: Files) -> set[int]:
     return {number for number, _ in files}
 
 
-def _file_names(folder: Path) -> tuple[list[str], list[LeftOut]]:
+def file_names(folder: Path) -> tuple[list[str], list[LeftOut]]:
     """Paths under `folder` with /, sorted, and the folders that cannot be read."""
     closed: list[OSError] = []
     names = [

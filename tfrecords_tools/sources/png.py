@@ -40,7 +40,10 @@ class PngConfig(LabelledFiles):
     `{patient}`, each study is a patient.
 
     Attributes:
-        images: pattern of the images.
+        images: pattern of the images' paths under the input, such as
+            {patient}/{study}/{index}.png: what {study}, {patient} and {index} (of the
+            slice) stand for pairs an image with its reference, * stands for any part of
+            a name, **/ for folders.
         references: pattern of the label maps; empty if there are none.
         masks: patterns of binary masks, in place of label maps.
         labels: value to tissue; 0 is background unless named. A task whose tissue

@@ -35,11 +35,11 @@ def make_study(
     Raises:
         RefusedError: with the first image's path, if `Study` refuses.
     """
-    apex_first, told = _apex_first(config.slice_order, affine, len(pixels))
+    is_apex_first, told = apex_first(config.slice_order, affine, len(pixels))
     # Axes 0 and 1 of the arrays are slices and rows, columns 2 and 0 of the affine.
-    flips = (0,) * apex_first + (1,) * _mirrored(affine)
+    flips = (0,) * is_apex_first + (1,) * _mirrored(affine)
     for axis in flips:
-        affine = _flipped(affine, 2 - 2 * axis, pixels.shape[axis])
+        affine = flipped_affine(affine, 2 - 2 * axis, pixels.shape[axis])
     with np.errstate(over="ignore"):  # infinity is refused by Study
         pixels = np.ascontiguousarray(np.flip(pixels, flips), np.float32)
     label_map = np.ascontiguousarray(np.flip(label_map, flips))
@@ -60,20 +60,26 @@ def make_study(
         raise RefusedError(path, error.code, error.reason) from None
 
 
-def _apex_first(
+def apex_first(
     order: SliceOrder, affine: np.ndarray, slices: int
 ) -> tuple[bool, list[str]]:
-    """Whether slices must be turned round, and what is doubtful about it."""
+    """Whether slices must be turned round, and what is doubtful about it.
+
+    Args:
+        order: what the settings say.
+        affine: (4, 4), see `tfrecords_tools.geometry`.
+        slices: how many there are.
+    """
     towards_apex = geometry.towards_apex(affine[:3, 2])
     if slices == 1:
         return towards_apex < 0, []
     if order == "auto":
         reason = "SLICE_ORDER: no direction in the file tells it; base first is assumed"
         return towards_apex < 0, [] if towards_apex else [reason]
-    apex_first = order == "apex_first"
-    if towards_apex and apex_first != (towards_apex < 0):
-        return apex_first, ["SLICE_ORDER: directions in the file say the opposite"]
-    return apex_first, []
+    is_apex_first = order == "apex_first"
+    if towards_apex and is_apex_first != (towards_apex < 0):
+        return is_apex_first, ["SLICE_ORDER: directions in the file say the opposite"]
+    return is_apex_first, []
 
 
 def _mirrored(affine: np.ndarray) -> bool:
@@ -85,8 +91,8 @@ def _mirrored(affine: np.ndarray) -> bool:
     return geometry.towards_apex(geometry.stack_normal(affine)) < 0
 
 
-def _flipped(affine: np.ndarray, column: int, count: int) -> np.ndarray:
-    """The affine of an array that is turned round along one of its axes."""
+def flipped_affine(affine: np.ndarray, column: int, count: int) -> np.ndarray:
+    """The affine of an array with `count` steps along the axis of a column, turned."""
     flipped = affine.copy()
     flipped[:3, 3] += (count - 1) * affine[:3, column]
     flipped[:3, column] *= -1

@@ -68,6 +68,20 @@ def test_bland_altman_by_hand():
     assert found["patients"] == 4
 
 
+def test_bland_altman_of_the_published_example():
+    """Peak flow by two meters: Bland and Altman, Lancet 1986;i:307-310."""
+    large = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267]
+    large += [478, 178, 423, 427]
+    mini = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260]
+    mini += [477, 259, 350, 451]
+    found = bland_altman(mini, large)
+    # Published: mean difference -2.1 l/min with 95 % interval -22.0 to 17.8, sd 38.8;
+    # its limits are at 2 sd, ours at 1.96: -2.118 -+ 1.96 x 38.77 = -78.1 and 73.9.
+    assert found["bias"] == pytest.approx(-2.1, abs=0.05)
+    assert found["bias_ci95"] == pytest.approx([-22.0, 17.8], abs=0.06)
+    assert found["limits_of_agreement"] == pytest.approx([-78.1, 73.9], abs=0.06)
+
+
 def test_bland_altman_small_numbers():
     nothing = {
         "bias": None,

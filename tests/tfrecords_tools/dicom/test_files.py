@@ -117,7 +117,7 @@ FAULTS = {
     "no image UID": (setting(SOPInstanceUID=None), "MISSING_TAG"),
     "no series": (setting(SeriesInstanceUID=None), "MISSING_TAG"),
     "no study": (setting(StudyInstanceUID=None), "MISSING_TAG"),
-    "no bits": (setting(BitsAllocated=None), "BAD_HEADER"),
+    "no bits": (setting(BitsAllocated=None), "MISSING_TAG"),
     "odd bits": (setting(BitsAllocated=12), "UNSUPPORTED"),
     "shifted bits": (setting(BitsStored=12, HighBit=15), "UNSUPPORTED"),
     "one bit": (setting(BitsAllocated=1, BitsStored=1, HighBit=0), "UNSUPPORTED"),

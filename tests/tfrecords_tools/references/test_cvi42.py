@@ -1,5 +1,16 @@
 import numpy as np
 import pytest
+from independent_references import (
+    ENDO,
+    ENHANCED,
+    EPI,
+    EXCLUDED,
+    NO_REFLOW,
+    REMOTE,
+    contour,
+    outline,
+    workspace,
+)
 
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.labels import Tissue
@@ -7,59 +18,11 @@ from tfrecords_tools.references.cvi42_xml import read_workspace
 from tfrecords_tools.references.matching import index
 
 MYOCARDIUM, BOTH = frozenset({"myocardium"}), frozenset({"myocardium", "scar"})
-ENDO, EPI, REMOTE, ENHANCED, EXCLUDED, NO_REFLOW = (
-    "saendocardialContour",
-    "saepicardialContour",
-    "saReferenceMyoContour",
-    "saEnhancementReferenceMyoContour",
-    "excludeEnhancementAreaContour",
-    "noReflowAreaContour",
-)
-
-HEAD = """<?xml version="1.0" encoding="UTF-8"?>
-<Workspace:Workspace
-  xmlns:Workspace="http://www.circlecvi.com/cvi42/Workspace/"
-  xmlns:Hash="http://www.circlecvi.com/cvi42/Workspace/Hash/"
-  xmlns:List="http://www.circlecvi.com/cvi42/Workspace/List/"
-  xmlns:Point="http://www.circlecvi.com/cvi42/Workspace/Point/">
-"""
 
 
 def circle(radius, centre=(28.0, 36.0), steps=200):
     angles = np.linspace(0, 2 * np.pi, steps + 1)[:-1]
     return np.stack([np.sin(angles), np.cos(angles)], axis=1) * radius + centre
-
-
-def item(key, inner, count=True):
-    attribute = f' Hash:count="{inner.count("<Hash:item")}"' if count else ""
-    return f'<Hash:item Hash:key="{key}"{attribute}>{inner}</Hash:item>\n'
-
-
-def contour(name, points, resolution=4):
-    """Points (row, column) in pixels, stored on a finer grid, x first."""
-    scale = resolution or 1
-    listed = "".join(
-        f"<List:item><Point:x>{column * scale:.6g}</Point:x>"
-        f"<Point:y>{row * scale:.6g}</Point:y></List:item>\n"
-        for row, column in points
-    )
-    inner = item("Points", listed, False) + item("LineType", "1", False)
-    if resolution:
-        inner += item("SubpixelResolution", str(resolution), False)
-    return item(name, inner)
-
-
-def workspace(path, drawn, study="2.25.111111"):
-    """`drawn`: (SOPInstanceUID, list of contours as text)."""
-    states = "".join(
-        item(uid, item("Contours", "".join(contours))) for uid, contours in drawn
-    )
-    text = item("StudyUid", study, False)
-    text += item("PatientName", "Planted^Name", False)
-    text += item(
-        "StudyMapStates", f"<List:item>{item('ImageStates', states)}</List:item>"
-    )
-    path.write_text(f"{HEAD}{text}</Workspace:Workspace>", encoding="utf-8")
 
 
 def ring(extra=()):
@@ -99,26 +62,19 @@ def test_wall_and_pool(file, stack, known, read):
         assert dice >= 0.99  # points are rounded to quarters of a pixel
     assert reference.labelled == (MYOCARDIUM,) * 5 + (frozenset(),)
     assert reference.warnings == (
-        "no reference of scar: workspaces store none; scar_rule rebuilds it",
+        "no reference of scar: workspaces store none; see --drawn.scar_rule",
     )
 
 
 def test_phantom_wall(phantom, read, tmp_path):
     """Contours around the phantom's own masks, found at their half level."""
-    from skimage.measure import find_contours
-
     stack, label_map = phantom
     drawn = []
     for (uid, _), labels in zip(stack.frames, label_map, strict=True):
         pool, disc = labels == Tissue.BLOOD_POOL, labels > 0
         if pool.any() and disc.any():
-            outlines = [
-                max(find_contours(mask.astype(float), 0.5), key=len)[:-1]
-                for mask in (disc, pool)
-            ]
-            names = (EPI, ENDO)
-            both = zip(names, outlines, strict=True)
-            drawn.append((uid, [contour(n, points) for n, points in both]))
+            both = [contour(EPI, outline(disc)), contour(ENDO, outline(pool))]
+            drawn.append((uid, both))
     workspace(tmp_path / "a.cvi42wsx", drawn)
     found = read(stack, tmp_path)
     has = [bool(one) for one in found.labelled]

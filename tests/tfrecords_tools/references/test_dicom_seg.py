@@ -4,6 +4,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+from independent_references import description, layers, write_seg
 from pydicom.sr.codedict import codes
 
 from tfrecords_tools.errors import RefusedError
@@ -15,47 +16,7 @@ from tfrecords_tools.references.matching import index
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # highdicom's own
 
-LABELS = ("LV blood pool", "Myocardium", "Scar", "MVO")
 BOTH = frozenset({"myocardium", "scar"})
-
-
-def description(number, label, code=codes.SCT.Tissue):
-    return hd.seg.SegmentDescription(
-        segment_number=number,
-        segment_label=label,
-        segmented_property_category=codes.SCT.Tissue,
-        segmented_property_type=code,
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
-    )
-
-
-def write_seg(path, sources, pixels, labels=LABELS, kind="BINARY", **options):
-    segments = [
-        one if isinstance(one, hd.seg.SegmentDescription) else description(number, one)
-        for number, one in enumerate(labels, 1)
-    ]
-    seg = hd.seg.Segmentation(
-        source_images=sources,
-        pixel_array=pixels,
-        segmentation_type=kind,
-        segment_descriptions=segments,
-        series_instance_uid="2.25.5",
-        series_number=2,
-        sop_instance_uid="2.25.6",
-        instance_number=1,
-        manufacturer="x",
-        manufacturer_model_name="x",
-        software_versions="1",
-        device_serial_number="1",
-        **options,
-    )
-    seg.save_as(path)
-    return seg
-
-
-def layers(known):
-    """(S, H, W, 4): pool, whole wall, whole scar, MVO, so that they overlap."""
-    return np.stack([known == 1, known >= 2, known >= 3, known == 4], axis=-1)
 
 
 @pytest.mark.parametrize("omit", [True, False])

@@ -5,44 +5,21 @@ import nibabel
 import nrrd
 import numpy as np
 import pytest
+from independent_references import (
+    numbered,
+    reordered,
+    segments,
+    write_nifti,
+    write_nrrd,
+)
 
 from tfrecords_tools.errors import RefusedError
-from tfrecords_tools.geometry import RAS_TO_LPS
 from tfrecords_tools.labels import Tissue
 from tfrecords_tools.references.config import ReferenceConfig, Structure
 from tfrecords_tools.references.matching import index, read_reference
 from tfrecords_tools.references.nrrd_files import read_nrrd
 
 BOTH = frozenset({"myocardium", "scar"})
-
-
-def reordered(label_map, affine, order, flips):
-    """A label map (S, H, W) as a volume of other axes, and its affine to LPS."""
-    volume = label_map.transpose(1, 2, 0).transpose(order)
-    affine = affine.copy()
-    affine[:3, :3] = affine[:3, list(order)]
-    for axis in range(3):
-        if flips[axis]:
-            affine[:3, 3] += (volume.shape[axis] - 1) * affine[:3, axis]
-            affine[:3, axis] *= -1
-            volume = np.flip(volume, axis)
-    return np.ascontiguousarray(volume), affine
-
-
-def write_nifti(path, volume, affine_lps, **changes):
-    image = nibabel.Nifti1Image(volume, RAS_TO_LPS @ affine_lps)
-    for name, value in changes.items():
-        image.header[name] = value
-    nibabel.save(image, path)
-
-
-def write_nrrd(path, volume, affine, header=None, **options):
-    fields = {
-        "space": "left-posterior-superior",
-        "space directions": affine[:3, :3].T,
-        "space origin": affine[:3, 3],
-    }
-    nrrd.write(str(path), volume, fields | (header or {}), **options)
 
 
 ORDERS = list(itertools.product(itertools.permutations(range(3)), np.ndindex(2, 2, 2)))
@@ -74,26 +51,6 @@ def test_phantom_comes_back(phantom, read, tmp_path):
     volume, affine = reordered(label_map, stack.affine, (1, 0, 2), (0, 1, 1))
     write_nifti(tmp_path / "l.nii", volume, affine)
     assert np.array_equal(read(stack, tmp_path).label_map, label_map)
-
-
-SEGMENTS = {"Blood pool": 7, "LV_myocardium": 3, "Infarct": 2, "No-reflow": 9}
-
-
-def segments(names=SEGMENTS):
-    header = {}
-    for number, (name, value) in enumerate(names.items()):
-        header |= {
-            f"Segment{number}_ID": f"Segment_{number}",
-            f"Segment{number}_Name": name,
-            f"Segment{number}_LabelValue": str(value),
-            f"Segment{number}_Layer": "0",
-        }
-    return header
-
-
-def numbered(known):
-    values = np.array([0, 7, 3, 2, 9], np.uint8)
-    return values[known].transpose(2, 1, 0)
 
 
 def test_slicer_segments_are_read_by_name(stack, known, read, tmp_path):
@@ -253,7 +210,7 @@ def test_unknown_names_are_refused_and_can_be_ignored(stack, known, read, tmp_pa
     header = segments({"Blood pool": 7, "Myocardium": 3, "Scar": 2, "Papillary": 9})
     path = tmp_path / "l.seg.nrrd"
     write_nrrd(path, numbered(known), affine, header)
-    with pytest.raises(RefusedError, match=r"LABELS: 'Papillary' .* in names"):
+    with pytest.raises(RefusedError, match=r"LABELS: 'Papillary' .* in drawn.names"):
         read(stack, tmp_path)
     ignored = read(stack, tmp_path, names={"PAPILLARY": Structure.IGNORED})
     assert (ignored.label_map == Tissue.MVO).sum() == 0

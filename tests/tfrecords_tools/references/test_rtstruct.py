@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pydicom
 import pytest
-from rt_utils import RTStructBuilder
+from independent_references import REGIONS, write_rtstruct
 
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.geometry import affine_from_positions
@@ -18,30 +18,6 @@ pytestmark = [  # rt-utils' own, and the samples'
 ]
 
 MYOCARDIUM, BOTH = frozenset({"myocardium"}), frozenset({"myocardium", "scar"})
-REGIONS = {
-    "LV blood pool": [Tissue.BLOOD_POOL],
-    "Myocardium": [Tissue.HEALTHY_MYOCARDIUM, Tissue.SCAR, Tissue.MVO],
-    "Scar": [Tissue.SCAR, Tissue.MVO],
-    "MVO": [Tissue.MVO],
-}
-
-
-def write_rtstruct(folder, sources, label_map, names=REGIONS):
-    """With rt-utils, which has its own idea of contours: around pixel centres."""
-    series = folder.parent / f"{folder.name}-series"
-    series.mkdir()
-    for number, source in enumerate(sources):
-        source.save_as(series / f"{number}.dcm", enforce_file_format=True)
-    builder = RTStructBuilder.create_new(dicom_series_path=str(series))
-    # rt-utils sorts slices along the normal, columns cross rows, as it sees them.
-    normal = np.cross(*np.reshape(sources[0].ImageOrientationPatient, (2, 3)))
-    order = np.argsort([normal @ s.ImagePositionPatient for s in sources])
-    for name, region in names.items():
-        mask = np.isin(label_map, region)[order].transpose(1, 2, 0)
-        builder.add_roi(mask=mask, name=name)
-    path = folder / "rt.dcm"
-    builder.save(str(path))
-    return path
 
 
 @pytest.fixture

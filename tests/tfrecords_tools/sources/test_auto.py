@@ -76,6 +76,22 @@ def test_no_file_is_read_for_two_kinds(mixed):
     assert len(files) == len({*files})
 
 
+def unknown_files(folder):
+    left_out = source(folder, AutoConfig(workers=1), KEY).left_out
+    return sum(entry.count for entry in left_out if entry.what == "file")
+
+
+def test_files_of_no_kind_are_counted_once(mixed, tmp_path_factory):
+    assert unknown_files(mixed) == 0
+    (mixed / "notes.txt").write_text("hello")
+    assert unknown_files(mixed) == 1
+    alone = tmp_path_factory.mktemp("alone")
+    write_case(alone, "one")
+    assert unknown_files(alone) == 0
+    write(alone / "odd" / "a_img.nii", PICTURE)
+    assert unknown_files(alone) == 1
+
+
 def test_source_can_be_sent_to_another_process(mixed):
     found = source(mixed, AutoConfig(workers=1), KEY)
     again = pickle.loads(pickle.dumps(found))

@@ -92,8 +92,10 @@ def test_patients_tell_studies_of_one_name_apart(tmp_path):
 
 
 def test_nothing_found_names_the_way_out(pairs):
-    with pytest.raises(RefusedError, match=r"NO_STUDIES: 1 files, .* 1 stud.*--unl"):
+    with pytest.raises(RefusedError, match=r"NO_STUDIES: 1 studies .*--unlabelled"):
         pairs(["a.nii"], "{study}.nii", "{study}_mask.nii")
+    with pytest.raises(RefusedError, match=r"NO_STUDIES: none of its 1 .*see --help"):
+        pairs(["a.nii"], "{study}_lge.nii", "{study}_mask.nii")
 
 
 def test_absent_folder_has_no_studies(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfrecords_tools.errors import RefusedError
-from tfrecords_tools.labels import TASKS, Tissue
+from tfrecords_tools.labels import MYOCARDIAL_DENSITY_G_PER_ML, TASKS, Tissue
 from tfrecords_tools.pseudonyms import PUBLIC_KEY, pseudonym
 from tfrecords_tools.sources.phantom import torso as body
 from tfrecords_tools.sources.phantom.acquisition import acquire, draw_scan
@@ -24,9 +24,6 @@ from tfrecords_tools.sources.source import Source
 from tfrecords_tools.study import Study
 
 SOURCE = "phantom"
-
-MYOCARDIAL_DENSITY_G_PER_ML = 1.05
-"""Density of myocardium, as mass is reported in cardiac MR."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What a clinician reads from masks: masses, burden, segments. No TensorFlow."""
