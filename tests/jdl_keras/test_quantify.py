@@ -12,6 +12,8 @@ from jdl_keras.quantify import main
 from tfrecords_tools.geometry import affine_from_positions
 from tfrecords_tools.labels import Tissue
 
+pytestmark = pytest.mark.slow
+
 
 def save(path, array, affine):
     """An array (S, H, W) in the file's order (column, row, slice)."""

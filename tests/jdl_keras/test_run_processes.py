@@ -19,6 +19,8 @@ from pretended_runs import (
 from jdl_keras.run_processes import LOG, train_in_processes
 from tfrecords_tools.errors import REFUSED
 
+pytestmark = pytest.mark.slow
+
 
 def test_so_many_at_once_and_in_order(tmp_path, monkeypatch):
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)

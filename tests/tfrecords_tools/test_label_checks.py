@@ -18,6 +18,8 @@ from tfrecords_tools.labels import Tissue
 from tfrecords_tools.sources import emidec, phantom
 from tfrecords_tools.study import Study
 
+pytestmark = pytest.mark.slow
+
 EMIDEC = Path(__file__).parents[2].parent / "shared" / "data" / "emidec"
 
 BOTH = frozenset({"myocardium", "scar"})

@@ -18,6 +18,8 @@ from reference_bytes import SHAPE, cvi42, label_map, nifti, rtstruct, seg
 
 from tfrecords_tools import build, check, show, verify
 
+pytestmark = pytest.mark.slow
+
 HEADER = {
     "PatientName": "Krahenbuhl^Ottilie",
     "PatientBirthDate": "19430517",

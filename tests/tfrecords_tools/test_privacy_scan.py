@@ -35,6 +35,8 @@ from tfrecords_tools.privacy.identifiers import (
 from tfrecords_tools.privacy.scan import scan
 from tfrecords_tools.privacy.spellings import Spelling, spellings
 
+pytestmark = pytest.mark.slow
+
 HEADER = {
     "PatientName": "Krähenbühl^Ottilie",
     "PatientID": "QX-774411",

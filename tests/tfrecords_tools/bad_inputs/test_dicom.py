@@ -15,6 +15,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 
+pytestmark = pytest.mark.slow
+
 SLICES = 4
 BEFORE_PIXELS = struct.pack("<HH", 0x0028, 0x0002)
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (20, 18, 4)  # columns, rows, slices
 AFFINE = np.diag([1.4, 1.3, 9.0, 1.0])
 

@@ -18,6 +18,8 @@ from reference_bytes import (
     zipped,
 )
 
+pytestmark = pytest.mark.slow
+
 # Bad ones
 
 
