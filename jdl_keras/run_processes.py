@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from jdl_keras.experiment import PlannedRun
 from jdl_keras.run_folder import RunFolder, checksum_file
 from tfrecords_tools.errors import run_command
+from tfrecords_tools.workers import cores, die_with_parent
 
 LOG = "train.log"
 """What a run printed, in its folder."""
@@ -42,7 +43,7 @@ def train_in_processes(
         train: what a process does; a function that can be pickled.
 
     Returns:
-        The exit code of every run that failed.
+        The exit code of every run that failed, in their order.
     """
     waiting, failed = [*runs], {}
     active: dict[PlannedRun, BaseProcess] = {}
@@ -61,7 +62,7 @@ def train_in_processes(
                 view.show(active)
         finally:
             _end(active)
-    return failed
+    return {run: failed[run] for run in runs if run in failed}
 
 
 def _ready(
@@ -87,8 +88,9 @@ def _start(
 
 
 def _work(run: PlannedRun, jobs: int, train: Callable[[PlannedRun], None]) -> None:
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    # Else the run of a parent that was killed would keep its folder locked.
+    threading.Thread(target=die_with_parent, daemon=True).start()
+    threads = max(1, cores() // jobs)
     for name in THREADS:
         os.environ.setdefault(name, str(threads))
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -96,12 +98,6 @@ def _work(run: PlannedRun, jobs: int, train: Callable[[PlannedRun], None]) -> No
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
     sys.exit(run_command(lambda: train(run)))
-
-
-def _leave_with_parent() -> None:
-    """A parent that was killed leaves no run behind that keeps its folder locked."""
-    wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
 
 
 def _end(active: dict[PlannedRun, BaseProcess]) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tfrecords_tools.errors import RefusedError
+
 
 @contextmanager
 def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
@@ -56,6 +58,26 @@ def write_text(path: Path, text: str, private: bool = False) -> None:
             temporary.touch()
             temporary.chmod(0o600)
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The content of a file, so that one of absurd size does not fill the memory.
+
+    Args:
+        path: of the file.
+        limit: bytes that are still read.
+
+    Raises:
+        RefusedError: `NOT_A_FILE`, `TOO_LARGE`.
+    """
+    # Asked before it is opened: a pipe would wait for a writer.
+    if not path.is_file():
+        raise RefusedError(path, "NOT_A_FILE", "no such regular file")
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise RefusedError(path, "TOO_LARGE", f"over {limit} bytes")
+    return content
 
 
 def safe_name(name: str) -> str:

@@ -4,6 +4,8 @@ An affine here is a 4x4 matrix that maps (row, column, slice, 1) of a voxel cent
 LPS: its columns are the steps of one row, one column and one slice, and the origin.
 """
 
+from functools import cached_property
+
 import numpy as np
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -94,6 +96,22 @@ def fault(affine: np.ndarray) -> str | None:
     if not 0.5 <= slice_spacing_mm(affine) <= 50:
         return f"slice spacing {slice_spacing_mm(affine):.3g} not in 0.5-50 mm"
     return None
+
+
+class Placed:
+    """Arrays (S, H, W) or (H, W) in the patient, with the affine of a stack."""
+
+    affine: np.ndarray
+
+    @cached_property
+    def spacing_mm(self) -> tuple[float, float]:
+        """Distances of neighbouring (rows, columns)."""
+        return pixel_spacing_mm(self.affine)
+
+    @cached_property
+    def slice_spacing_mm(self) -> float:
+        """Distance of neighbouring slice centres, thickness plus gap."""
+        return slice_spacing_mm(self.affine)
 
 
 def voxel_volume_ml(spacing_mm: tuple[float, float], slice_spacing_mm: float) -> float:

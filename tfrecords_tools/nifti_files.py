@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 
 from tfrecords_tools.errors import RefusedError
+from tfrecords_tools.files import read_bounded
 
 MAX_FILE_BYTES = 192 * 2**20
 """Twenty times a usual LGE stack, so that a bomb does not fill the memory."""
@@ -80,10 +81,7 @@ def read_volume(path: Path) -> Volume:
 
 
 def _read_bounded(path: Path) -> bytes:
-    if not path.is_file():
-        raise RefusedError(path, "NOT_A_FILE", "no such regular file")
-    with path.open("rb") as file:
-        content = file.read(MAX_FILE_BYTES + 1)
+    content = read_bounded(path, MAX_FILE_BYTES)
     if content[:2] == b"\x1f\x8b":
         content = gunzip(path, content)
     if len(content) > MAX_FILE_BYTES:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from tfrecords_tools.errors import RefusedError
+from tfrecords_tools.files import read_bounded
 
 MAX_FILE_BYTES = 2**25
 MAX_PIXELS = 2**22
@@ -30,12 +31,7 @@ def read_grey(path: Path) -> np.ndarray:
         RefusedError: `NOT_A_FILE`, `TOO_LARGE`, `NOT_PNG`, `TRUNCATED`, `CORRUPT`,
             `BAD_HEADER`, `UNSUPPORTED`, `PIXEL_LENGTH` or `DECODE`.
     """
-    if not path.is_file():
-        raise RefusedError(path, "NOT_A_FILE", "no such regular file")
-    with path.open("rb") as file:
-        content = file.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise RefusedError(path, "TOO_LARGE", f"over {MAX_FILE_BYTES} bytes")
+    content = read_bounded(path, MAX_FILE_BYTES)
     if not content.startswith(_SIGNATURE):
         raise RefusedError(path, "NOT_PNG", "no PNG signature at the start")
     (kind, header), *others = _chunks(path, content)

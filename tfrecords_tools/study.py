@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator
-from functools import cached_property
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from tfrecords_tools.labels import TASKS, Tissue
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Slice:
+class Slice(geometry.Placed):
     """One short-axis slice with what a record of it holds.
 
     Attributes:
@@ -33,19 +32,9 @@ class Slice:
     slice_count: int
     affine: np.ndarray
 
-    @property
-    def spacing_mm(self) -> tuple[float, float]:
-        """Distances of neighbouring (rows, columns)."""
-        return geometry.pixel_spacing_mm(self.affine)
-
-    @property
-    def slice_spacing_mm(self) -> float:
-        """Distance of neighbouring slice centres, thickness plus gap."""
-        return geometry.slice_spacing_mm(self.affine)
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Study:
+class Study(geometry.Placed):
     """The stack of one scan session, base to apex.
 
     Args:
@@ -106,16 +95,6 @@ class Study:
         fault = geometry.fault(self.affine)
         if fault:
             self._refuse("BAD_GEOMETRY", fault)
-
-    @cached_property
-    def spacing_mm(self) -> tuple[float, float]:
-        """Distances of neighbouring (rows, columns)."""
-        return geometry.pixel_spacing_mm(self.affine)
-
-    @cached_property
-    def slice_spacing_mm(self) -> float:
-        """Distance of neighbouring slice centres, thickness plus gap."""
-        return geometry.slice_spacing_mm(self.affine)
 
     def slices(self) -> Iterator[Slice]:
         """The slices in stack order."""

@@ -87,11 +87,11 @@ def _start(work: Work) -> None:
     global _work
     _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
 
 
-def _die_with_parent() -> None:
-    """A parent that is killed tells nobody; its pool would wait for ever."""
+def die_with_parent() -> None:
+    """Waits in a thread for the parent process: one that is killed tells nobody."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

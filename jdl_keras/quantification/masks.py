@@ -26,7 +26,7 @@ SliceOrder = Literal["auto", "base_first", "apex_first"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class WallMasks:
+class WallMasks(geometry.Placed):
     """The masks of one stack, base to apex.
 
     Attributes:
@@ -75,16 +75,6 @@ class WallMasks:
     def shapes(self) -> tuple[SliceShape | None, ...]:
         """The shape of each slice; None where there is neither wall nor blood."""
         return tuple(shape_of_labels(one, self.spacing_mm) for one in self.label_map)
-
-    @cached_property
-    def spacing_mm(self) -> tuple[float, float]:
-        """Distances of neighbouring (rows, columns)."""
-        return geometry.pixel_spacing_mm(self.affine)
-
-    @cached_property
-    def slice_spacing_mm(self) -> float:
-        """Distance of neighbouring slice centres, thickness plus gap."""
-        return geometry.slice_spacing_mm(self.affine)
 
     @property
     def pixel_mm2(self) -> float:

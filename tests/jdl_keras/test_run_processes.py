@@ -43,7 +43,8 @@ def test_runs_wait_for_the_localiser_that_they_share(tmp_path):
 def test_failures_are_told_apart_and_stop_no_other(tmp_path, capfd):
     runs = planned(tmp_path)
     failed = train_in_processes(runs, 2, fail_by_name)
-    assert failed == {runs[1]: REFUSED, runs[2]: -signal.SIGKILL}
+    in_order = [(runs[1], REFUSED), (runs[2], -signal.SIGKILL)]
+    assert [*failed.items()] == in_order
     assert (runs[1].folder / LOG).read_text() == "ERROR records: SPLIT: too few\n"
     assert (runs[3].folder / "times").is_file()
     lines = capfd.readouterr().err.splitlines()

@@ -96,8 +96,9 @@ def test_unread_slices_are_no_gap(rings):
 @pytest.mark.skipif(not EMIDEC.is_dir(), reason="EMIDEC is not there")
 def test_real_labels_give_no_finding():
     """Every tenth case; all 80 with their 567 slices give none either."""
-    for study in list(emidec.studies(EMIDEC))[::10]:
-        assert check_labels(study) == []
+    cases = emidec.source(EMIDEC)
+    for case in cases.items[::10]:
+        assert check_labels(cases.read(case)) == []
 
 
 # One fault each

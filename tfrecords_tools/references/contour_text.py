@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tfrecords_tools.errors import RefusedError
+from tfrecords_tools.files import read_bounded
 from tfrecords_tools.references import polygons
 from tfrecords_tools.references.config import ReferenceConfig, Structure
 from tfrecords_tools.references.painting import paint_contours
@@ -74,10 +75,7 @@ def _parts(files: Iterable[Path]) -> list[tuple[int, str, Path]]:
 
 def _points(path: Path) -> np.ndarray:
     """(N, 2) of (row, column)."""
-    with path.open("rb") as file:
-        content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise RefusedError(path, "TOO_LARGE", f"over {_MAX_BYTES} bytes")
+    content = read_bounded(path, _MAX_BYTES)
     try:
         rows = [line.split() for line in content.decode("ascii").splitlines()]
         values = np.array([[float(y), float(x)] for x, y in filter(None, rows)])

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tfrecords_tools.errors import RefusedError
+from tfrecords_tools.files import read_bounded
 from tfrecords_tools.nifti_files import MAX_FILE_BYTES, MAX_VOXELS, gunzip
 
 _MAX_HEADER_BYTES = 2**20
@@ -61,12 +62,7 @@ def read_nrrd(path: Path) -> NrrdVolume:
         RefusedError: `NOT_A_FILE`, `TOO_LARGE`, `BAD_HEADER`, `UNSUPPORTED`,
             `TRUNCATED`, `CORRUPT`, `PIXEL_LENGTH` or `BAD_GEOMETRY`.
     """
-    if not path.is_file():
-        raise RefusedError(path, "NOT_A_FILE", "no such regular file")
-    with path.open("rb") as file:
-        content = file.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise RefusedError(path, "TOO_LARGE", f"over {MAX_FILE_BYTES} bytes")
+    content = read_bounded(path, MAX_FILE_BYTES)
     head = re.search(rb"\r?\n\r?\n", content[:_MAX_HEADER_BYTES])
     if not content.startswith(b"NRRD000") or head is None:
         raise RefusedError(path, "BAD_HEADER", "no NRRD header at the start")

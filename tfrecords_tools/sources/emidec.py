@@ -9,7 +9,6 @@ blood pool grows along the slice index in every one.
 """
 
 import re
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from tfrecords_tools.pseudonyms import PUBLIC_KEY, pseudonym
 from tfrecords_tools.sources import nifti
 from tfrecords_tools.sources.pairing import PairedStudy
 from tfrecords_tools.sources.source import Source
-from tfrecords_tools.study import Study
 
 SOURCE = "emidec"
 
@@ -57,16 +55,6 @@ def source(folder: Path) -> Source:
         read=partial(nifti.read, name=SOURCE, folder=folder, config=CONFIG),
         settings={},
     )
-
-
-def studies(folder: Path) -> Iterator[Study | RefusedError]:
-    """The cases of the data set in order; an unreadable one comes as its error."""
-    cases = source(folder)
-    for case in cases.items:
-        try:
-            yield cases.read(case)
-        except RefusedError as error:
-            yield error
 
 
 def _case(folder: Path, name: str) -> PairedStudy:

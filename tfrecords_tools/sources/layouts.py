@@ -15,7 +15,6 @@ The order of slices is told by the files where their directions are oblique.
 import dataclasses
 from pathlib import Path
 
-from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.labels import Tissue
 from tfrecords_tools.pseudonyms import PUBLIC_KEY
 from tfrecords_tools.sources.nifti import NiftiConfig, paired_source
@@ -67,14 +66,3 @@ def source(name: str, folder: Path, unlabelled: bool = False) -> Source:
     """
     config = dataclasses.replace(LAYOUTS[name], unlabelled=unlabelled)
     return paired_source(name, folder, config, PUBLIC_KEY, private=False)
-
-
-def layout_of(folder: Path) -> str | None:
-    """The data set whose names the files of a folder have, if there is one."""
-    for name in LAYOUTS:
-        try:
-            source(name, folder)
-        except RefusedError:
-            continue
-        return name
-    return None

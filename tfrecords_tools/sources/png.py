@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from tfrecords_tools.errors import RefusedError
+from tfrecords_tools.files import read_bounded
 from tfrecords_tools.nifti_files import MAX_VOXELS
 from tfrecords_tools.png_files import read_grey
 from tfrecords_tools.sources.labelled import LabelledFiles, tissues
@@ -111,10 +112,7 @@ def _read_table(path: Path) -> dict[Name, list[tuple[str, ...]]]:
     """The spacings of each study as the table writes them, one tuple a row."""
     if not path.is_file():
         raise RefusedError(path, "NOT_A_FILE", "no spacing table; see --spacing_table")
-    with path.open("rb") as file:
-        content = file.read(MAX_TABLE_BYTES + 1)
-    if len(content) > MAX_TABLE_BYTES:
-        raise RefusedError(path, "TOO_LARGE", f"over {MAX_TABLE_BYTES} bytes")
+    content = read_bounded(path, MAX_TABLE_BYTES)
     try:
         lines = content.decode("utf-8-sig").splitlines()
         rows = list(csv.DictReader(lines, strict=True))

@@ -6,7 +6,7 @@ import pytest
 
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.pseudonyms import PUBLIC_KEY, pseudonym
-from tfrecords_tools.sources.layouts import layout_of, source
+from tfrecords_tools.sources.layouts import source
 
 # Tissues: 1 blood pool, 2 healthy myocardium, 3 scar.
 AFFINE = np.diag([-1.25, -1.25, 10.0, 1.0])
@@ -104,8 +104,17 @@ def test_frames_of_a_patient_stay_together(tmp_path):
 
 def test_layout_is_told_by_names(layout, tmp_path_factory):
     name, folder, _ = layout
-    assert layout_of(folder) == name
-    assert layout_of(tmp_path_factory.mktemp("other")) is None
+    assert [other for other in LAYOUTS if finds(other, folder)] == [name]
+    empty = tmp_path_factory.mktemp("other")
+    assert not any(finds(other, empty) for other in LAYOUTS)
+
+
+def finds(name, folder):
+    try:
+        source(name, folder)
+    except RefusedError:
+        return False
+    return True
 
 
 def test_number_of_another_set_is_refused(layout):
