@@ -68,8 +68,7 @@ def import_study(
     Unless `fix` is None, labels that look wrong become warnings of the study, after
     those faults were mended that it names, see `tfrecords_tools.label_fixes`.
 
-    Whatever is wrong with a study costs that study; the error of one that a reader did
-    not foresee names the line, and not the values, which may identify somebody.
+    Whatever is wrong with a study costs that study.
 
     Raises:
         OSError: if the study cannot be written.
@@ -78,8 +77,22 @@ def import_study(
     waiting = _waiting(path)
     if waiting:
         return waiting
+    study = attempt(lambda: _prepared(read(item), fix), item)
+    return study if isinstance(study, RefusedError) else _spool(study, path)
+
+
+def attempt(make: Callable[[], Study], item: Item) -> Study | RefusedError:
+    """A study, or what is wrong with it.
+
+    The error of one that a reader did not foresee names the line, and not the values,
+    which may identify somebody.
+
+    Args:
+        make: reads it.
+        item: that is read.
+    """
     try:
-        study = read(item) if fix is None else _checked(read(item), fix)
+        return make()
     except RefusedError as error:
         return error
     except MemoryError:
@@ -90,10 +103,11 @@ def import_study(
         return RefusedError(subject, "UNREADABLE", reason)
     except Exception as error:
         return _unforeseen(item, error)
-    return _spool(study, path)
 
 
-def _checked(study: Study, fix: Sequence[str]) -> Study:
+def _prepared(study: Study, fix: Sequence[str] | None) -> Study:
+    if fix is None:
+        return study
     study = fixed(study, fix)
     warnings = (*study.warnings, *warnings_for(study))
     return dataclasses.replace(study, warnings=warnings)

@@ -83,6 +83,34 @@ def concordance(reference: ArrayLike, prediction: ArrayLike) -> float | None:
     return number(2 * covariance / spread) if spread > 0 else None
 
 
+def absolute_agreement(ratings: ArrayLike) -> float | None:
+    """Intraclass correlation ICC(A,1): absolute agreement of single ratings.
+
+    (MSR - MSE) / (MSR + (k - 1) MSE + k (MSC - MSE) / n) with the mean squares of
+    subjects (MSR), raters (MSC) and the rest (MSE) of a two-way analysis of variance
+    (McGraw and Wong, Psychol Methods 1996;1:30-46, case 2A).
+
+    Args:
+        ratings: (N, K) of N subjects by K raters; subjects with a NaN are left out.
+
+    Returns:
+        A number of at most 1. None for fewer than two subjects, or if all values are
+        one and the same number.
+    """
+    values = np.asarray(ratings, dtype=float)
+    values = values[~np.isnan(values).any(axis=1)]
+    n, k = values.shape
+    if n < 2:
+        return None
+    of_subjects, of_raters = values.mean(axis=1), values.mean(axis=0)
+    rest = values - of_subjects[:, None] - of_raters + values.mean()
+    subjects = k * of_subjects.var(ddof=1)
+    raters = n * of_raters.var(ddof=1)
+    error = float((rest**2).sum()) / ((n - 1) * (k - 1))
+    spread = subjects + (k - 1) * error + k * (raters - error) / n
+    return number((subjects - error) / spread) if spread > 0 else None
+
+
 def number(value: float | None) -> float | None:
     """`value` as a JSON number: None where it is None, NaN or infinite."""
     return None if value is None or not math.isfinite(value) else float(value)

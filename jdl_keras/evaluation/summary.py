@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from rich import box
@@ -18,7 +19,13 @@ from jdl_keras.evaluation.per_patient import (
     PatientResult,
     SliceResult,
 )
-from jdl_keras.evaluation.statistics import bland_altman, concordance, describe, number
+from jdl_keras.evaluation.statistics import (
+    absolute_agreement,
+    bland_altman,
+    concordance,
+    describe,
+    number,
+)
 from tfrecords_tools.files import safe_name, write_text
 from tfrecords_tools.labels import TASKS
 
@@ -92,7 +99,11 @@ def _burden(scar: Sequence[PatientResult]) -> dict:
         [row.burden_reference_percent for row in scar],
         [row.burden_prediction_percent for row in scar],
     )
-    return {**bland_altman(*pair), "ccc": concordance(*pair)}
+    return {
+        **bland_altman(*pair),
+        "ccc": concordance(*pair),
+        "icc_a1": absolute_agreement(np.transpose(pair)),
+    }
 
 
 def write_evaluation(

@@ -1,19 +1,14 @@
 """Predicts a split of a record set with a trained run, and measures it."""
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 
-import keras
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from jdl_keras.config import Config
-from jdl_keras.data.views import configured_view, open_records
 from jdl_keras.evaluation import emidec_protocol
 from jdl_keras.evaluation.crops import measure_crop, summarise_crops
 from jdl_keras.evaluation.masks import mask_path, read_mask, write_mask
@@ -25,55 +20,15 @@ from jdl_keras.evaluation.overlays import overlay_figures
 from jdl_keras.evaluation.per_patient import measure_study, patient_results
 from jdl_keras.evaluation.summary import summarise, table, write_evaluation
 from jdl_keras.inference.mask_rule import MaskRule
-from jdl_keras.inference.predictor import Predictor
-from jdl_keras.preprocessing import Grid
+from jdl_keras.inference.trained_run import TrainedRun
 from jdl_keras.run_folder import RunFolder
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.files import write_text
-from tfrecords_tools.record_set import open_record_set
 from tfrecords_tools.study import Study
 from tfrecords_tools.study_set import StudySet
 
 Case = tuple[Study, dict[str, np.ndarray]]
 """A study, and for each task the predicted boolean (S, H, W) mask."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainedRun:
-    """A run that can predict."""
-
-    folder: RunFolder
-
-    @cached_property
-    def config(self) -> Config:
-        """The configuration of the run."""
-        return self.folder.load_config()
-
-    @cached_property
-    def network(self) -> keras.Model:
-        """The best network."""
-        return self.folder.load_network()
-
-    def predictor(self, centre: str) -> Predictor:
-        """Predicts with crops around this centre, see `config.GridConfig.centre`."""
-        return Predictor(
-            self.network,
-            Grid.from_config(self.config.grid),
-            self.folder.locate(centre),
-            self.config.evaluation.rotations,
-        )
-
-    def records(self, records: Path | None = None) -> StudySet:
-        """Another record set, or the run's own as its configuration wants it seen.
-
-        The run's own may lie elsewhere by now, or in one file.
-        """
-        if records is None:
-            return open_records(self.config)
-        record_set = open_record_set(records)
-        if record_set.sha256 == self.folder.record_set_sha256():
-            return configured_view(record_set, self.config.split)
-        return record_set
 
 
 def choose_on_validation(folder: RunFolder) -> None:

@@ -1,7 +1,7 @@
 """From probability maps to masks, by a rule that is chosen before the test split."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -36,6 +36,11 @@ class MaskRule:
             else config
         )
         return cls(config.threshold, scar.threshold, scar.smallest_scar_ml)
+
+    @classmethod
+    def mean(cls, rules: Sequence["MaskRule"]) -> "MaskRule":
+        """The rule of runs whose maps are averaged."""
+        return cls(*np.mean([dataclasses.astuple(rule) for rule in rules], axis=0))
 
     def masks(
         self, study: Study, maps: Mapping[str, np.ndarray]

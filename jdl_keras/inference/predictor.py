@@ -1,6 +1,6 @@
 """Predictions on the native grid."""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import keras
@@ -13,6 +13,10 @@ from jdl_keras.run_folder import Locate
 from tfrecords_tools.study import Study
 
 Maps = dict[str, KerasTensor]
+
+Pass = tuple[Maps, KerasTensor]
+"""Probability maps by task, and how much of every native pixel the grid reaches: 1
+inside, 0 outside, between them across the edge."""
 
 LARGEST_BATCH = 16
 """Slices that a network sees together, so that a long stack needs no more memory."""
@@ -43,29 +47,36 @@ class Predictor:
 
     def probability_maps(self, study: Study) -> dict[str, np.ndarray]:
         """For each task (S, H, W) foreground probabilities on the study's grid."""
-        place = study.spacing_mm, self._locate(study)
+        maps = averaged(self.passes(study, equal_rotations(self._rotations)))
+        return {task: ops.convert_to_numpy(values) for task, values in maps.items()}
+
+    def passes(self, study: Study, rotations_degrees: Iterable[float]) -> list[Pass]:
+        """What is seen with the grid turned by each of these rotations, (S, H, W)."""
+        centre = self._locate(study)
+        return [self._pass(study, centre, degrees) for degrees in rotations_degrees]
+
+    def _pass(self, study: Study, centre: tuple[float, float], degrees: float) -> Pass:
         starts = range(0, len(study.pixels), LARGEST_BATCH)
-        parts = [
-            self._batch(study.pixels[i : i + LARGEST_BATCH], *place) for i in starts
-        ]
-        return {task: np.concatenate([p[task] for p in parts]) for task in parts[0]}
+        batches = (study.pixels[i : i + LARGEST_BATCH] for i in starts)
+        parts = [self._batch(b, study.spacing_mm, centre, degrees) for b in batches]
+        return keras.tree.map_structure(lambda *p: np.concatenate(p), *parts)
 
     def _batch(
         self,
         images: np.ndarray,
         spacing_mm: tuple[float, float],
         centre: tuple[float, float],
-    ) -> dict[str, np.ndarray]:
+        degrees: float,
+    ) -> Pass:
         slices, rows, columns = images.shape
         if keras.config.backend() == "jax":
             images = _grown(images)
         pairs = (np.tile(np.float32(p), (len(images), 1)) for p in (spacing_mm, centre))
         inputs = map(ops.convert_to_tensor, (images, *pairs))
-        maps = averaged(partial(self._predict_rotated, *inputs), self._rotations)
-        return {
-            task: ops.convert_to_numpy(values)[:slices, :rows, :columns]
-            for task, values in maps.items()
-        }
+        return keras.tree.map_structure(
+            lambda values: ops.convert_to_numpy(values)[:slices, :rows, :columns],
+            self._predict_rotated(*inputs, degrees),
+        )
 
 
 def _grown(images: np.ndarray) -> np.ndarray:
@@ -98,7 +109,17 @@ def predict(
             graph holds the network as often.
     """
     inputs = (images, spacing_mm, centre)
-    return averaged(partial(predict_rotated, network, grid, *inputs), rotations)
+    return averaged(
+        [
+            predict_rotated(network, grid, *inputs, degrees)
+            for degrees in equal_rotations(rotations)
+        ]
+    )
+
+
+def equal_rotations(count: int) -> list[float]:
+    """So many rotations in degrees, equally spaced, 0 first."""
+    return [360 * index / count for index in range(count)]
 
 
 def predict_rotated(
@@ -108,13 +129,8 @@ def predict_rotated(
     spacing_mm: KerasTensor,
     centre: KerasTensor,
     rotation_degrees: KerasTensor | float,
-) -> tuple[Maps, KerasTensor]:
-    """`predict` on a grid that is turned about its centre.
-
-    Returns:
-        The maps by task, and how much of every native pixel (B, H, W) the grid reaches:
-        1 inside, 0 outside, between them across the edge.
-    """
+) -> Pass:
+    """`predict` on a grid that is turned about its centre."""
     seen = preprocess(images, spacing_mm, grid, centre, rotation_degrees)
     size = ops.shape(images)[1:3]
 
@@ -125,27 +141,17 @@ def predict_rotated(
     return {task: back(m) for task, m in maps.items()}, back(ops.ones_like(seen))
 
 
-def averaged(
-    rotated: Callable[[float], tuple[Maps, KerasTensor]], rotations: int
-) -> Maps:
-    """Mean over those rotations whose grid reaches the pixel.
+def averaged(passes: Sequence[Pass]) -> Maps:
+    """Mean over those passes whose grid reaches the pixel.
 
-    It lies where the grid that is not turned lies: so one rotation and many agree on
-    what is outside, and a corner that only some of them reach is not dimmed.
-
-    Args:
-        rotated: `predict_rotated` of a rotation in degrees.
-        rotations: how many, 360 degrees divided by them apart.
+    It lies where the grid of the first one lies: so one rotation and many agree on what
+    is outside, and a corner that only some of them reach is not dimmed.
     """
-    maps, reach = rotated(0.0)
-    if rotations == 1:
-        return maps
-    sums, reaches = maps, reach
-    for index in range(1, rotations):
-        more, more_reach = rotated(360 * index / rotations)
-        sums = {task: values + more[task] for task, values in sums.items()}
-        reaches = reaches + more_reach
+    (first, reach), *others = passes
+    if not others:
+        return first
+    reaches = sum(more for _, more in passes)
     return {
-        task: ops.divide_no_nan(values, reaches) * reach
-        for task, values in sums.items()
+        task: ops.divide_no_nan(sum(maps[task] for maps, _ in passes), reaches) * reach
+        for task in first
     }

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from jdl_keras.inference.evaluate_run import TrainedRun
+from jdl_keras.inference.trained_run import TrainedRun
 from jdl_keras.run_folder import RunFolder
 from tfrecords_tools.npz_set import write_npz
 from tfrecords_tools.record_set import open_record_set

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jdl_keras.evaluation.statistics import bland_altman, concordance, describe, number
+from jdl_keras.evaluation.statistics import (
+    absolute_agreement,
+    bland_altman,
+    concordance,
+    describe,
+    number,
+)
 
 NAN = math.nan
 ROUNDING = 1e-12
@@ -68,13 +74,15 @@ def test_bland_altman_by_hand():
     assert found["patients"] == 4
 
 
+# Peak flow by two meters: Bland and Altman, Lancet 1986;i:307-310.
+LARGE = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267]
+LARGE += [478, 178, 423, 427]
+MINI = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260]
+MINI += [477, 259, 350, 451]
+
+
 def test_bland_altman_of_the_published_example():
-    """Peak flow by two meters: Bland and Altman, Lancet 1986;i:307-310."""
-    large = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267]
-    large += [478, 178, 423, 427]
-    mini = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260]
-    mini += [477, 259, 350, 451]
-    found = bland_altman(mini, large)
+    found = bland_altman(MINI, LARGE)
     # Published: mean difference -2.1 l/min with 95 % interval -22.0 to 17.8, sd 38.8;
     # its limits are at 2 sd, ours at 1.96: -2.118 -+ 1.96 x 38.77 = -78.1 and 73.9.
     assert found["bias"] == pytest.approx(-2.1, abs=0.05)
@@ -100,6 +108,30 @@ def test_concordance_by_hand():
     expected = 2 * 127.5 / (125 + 130.5 + 2**2)
     assert concordance(REFERENCE, PREDICTION) == pytest.approx(expected, rel=ROUNDING)
     assert concordance([*REFERENCE, NAN], [*PREDICTION, 7]) == pytest.approx(expected)
+
+
+def test_concordance_of_the_published_example():
+    """0.943 for the two meters: Steichen and Cox, Stata Journal 2002;2:183-189."""
+    assert concordance(LARGE, MINI) == pytest.approx(0.943, abs=0.0005)
+
+
+def test_absolute_agreement_of_the_published_example():
+    """Six subjects, four judges: Shrout and Fleiss, Psychol Bull 1979;86:420-428."""
+    judged = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8]]
+    judged += [[7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    # Published: mean squares 11.24, 32.49 and 1.02, ICC(2,1) = 0.29.
+    # (11.24 - 1.02) / (11.24 + 3 x 1.02 + 4 (32.49 - 1.02) / 6) = 10.22 / 35.28
+    assert absolute_agreement(judged) == pytest.approx(10.22 / 35.28, abs=0.0005)
+    assert absolute_agreement([*judged, [1, NAN, 1, 1]]) == absolute_agreement(judged)
+
+
+def test_absolute_agreement_where_it_is_known_or_undefined():
+    assert absolute_agreement([[1, 1], [5, 5]]) == pytest.approx(1, rel=ROUNDING)
+    # MSR 2 x 4.5 = 9, MSC 2 x 0.5 = 1, no rest: 9 / (9 + 2 x 1 / 2)
+    assert absolute_agreement([[1, 2], [4, 5]]) == pytest.approx(0.9, rel=ROUNDING)
+    assert absolute_agreement([[2, 2], [2, 2]]) is None
+    assert absolute_agreement([[1, 2]]) is None
+    assert absolute_agreement(np.zeros((0, 2))) is None
 
 
 def test_concordance_where_it_is_known_or_undefined():
