@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MYOCARDIUM, SCAR = "-myocardium.nii.gz", "-scar.nii.gz"
 """Ends of the names of masks as an evaluation writes them."""
 
-_ALONE = ("scar", "mvo", "image", "remote")
+_ALONE = ("scar", "mvo", "image", "remote", "rv")
 """Options that name a file of one study."""
 
 
@@ -47,6 +47,7 @@ def _quantify(argv: Sequence[str] | None) -> bool:
         ("mvo", "mask of the MVO, beside --scar"),
         ("image", "LGE image on the grid of the masks, for threshold methods"),
         ("remote", "mask of wall without enhancement, for threshold methods"),
+        ("rv", "mask of the right ventricle's cavity, for the AHA segments"),
     ):
         parser.add_argument(f"--{name}", type=Path | None, help=text)
     parser.add_argument(

@@ -9,6 +9,7 @@ import numpy as np
 
 from jdl_keras.evaluation.figures import save_figure
 from jdl_keras.quantification.bullseye import bullseye_figures
+from jdl_keras.quantification.insertion import insertions_of_cavity
 from jdl_keras.quantification.masks import SliceOrder, WallMasks, base_first
 from jdl_keras.quantification.measurement import Measurements, measure
 from jdl_keras.quantification.remote import RemoteRule
@@ -77,6 +78,7 @@ class MaskFiles:
         mvo: mask of MVO; only beside one of scar.
         image: the LGE image; without it there are no threshold methods.
         remote: mask of wall without enhancement, drawn by somebody.
+        rv: mask of the right ventricle's cavity, whose border tells the insertion.
     """
 
     masks: Path
@@ -84,6 +86,7 @@ class MaskFiles:
     mvo: Path | None = None
     image: Path | None = None
     remote: Path | None = None
+    rv: Path | None = None
 
     def __post_init__(self):
         if self.mvo and not self.scar:
@@ -103,18 +106,20 @@ def measure_files(files: MaskFiles, config: QuantifyConfig) -> Measurements:
     volume = _read(files, config)
     labels, affine, told = _base_first(volume.label_map, volume, config)
     try:
+        masks = WallMasks(labels, affine, bool(files.scar) or _names_scar(config))
         return measure(
-            WallMasks(labels, affine, bool(files.scar) or _names_scar(config)),
+            masks,
             pixels=_image(files, volume, config),
-            insertions_mm=_insertions_mm(volume, config),
-            remote=_remote(files, config),
+            insertions_mm=_insertions_mm(files, masks, volume, config),
+            remote=_region(files, files.remote, config),
             remote_rule=config.remote_rule,
             fwhm_base=config.fwhm_base,
             fill_holes=config.fill_holes,
             warnings=(*volume.warnings, *told),
         )
     except RefusedError as error:
-        paths = {"masks": files.masks, "image": files.image, "remote": files.remote}
+        names = ("masks", "image", "remote", "rv")
+        paths = {name: getattr(files, name) for name in names}
         subject = paths.get(error.subject) or error.subject
         raise RefusedError(subject, error.code, error.reason) from None
 
@@ -187,15 +192,29 @@ def _image(
     return _base_first(volume.pixels.astype(np.float64), volume, config)[0]
 
 
-def _remote(files: MaskFiles, config: QuantifyConfig) -> np.ndarray | None:
-    if files.remote is None:
+def _region(
+    files: MaskFiles, path: Path | None, config: QuantifyConfig
+) -> np.ndarray | None:
+    """Where another mask of the study is not 0."""
+    if path is None:
         return None
     patterns = MaskPatterns(myocardium=_ANY)
-    volume = _read_layers(files, [files.remote], patterns, config)
+    volume = _read_layers(files, [path], patterns, config)
     return _base_first(volume.label_map > 0, volume, config)[0]
 
 
-def _insertions_mm(volume: LabelledVolume, config: QuantifyConfig) -> np.ndarray | None:
+def _insertions_mm(
+    files: MaskFiles,
+    masks: WallMasks,
+    volume: LabelledVolume,
+    config: QuantifyConfig,
+) -> np.ndarray | None:
+    cavity = _region(files, files.rv, config)
+    if cavity is not None:
+        if config.insertions_mm or config.insertion_voxels:
+            reason = "tells the insertion, which is given too; leave one of them out"
+            raise RefusedError("rv", "CONFIG", reason)
+        return insertions_of_cavity(masks, cavity)
     from_voxels = [
         (volume.file_affine @ [*voxel, 1])[:3] for voxel in config.insertion_voxels
     ]

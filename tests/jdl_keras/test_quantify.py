@@ -45,6 +45,9 @@ def study(tmp_path_factory):
     save(folder / "wall.nii.gz", (labels >= 2).astype(np.uint8), affine)
     save(folder / "scar.nii.gz", (labels == 3).astype(np.uint8), affine)
     save(folder / "remote.nii.gz", (labels == 2).astype(np.uint8), affine)
+    cavity = (radius > 31) & (radius < 36) & (abs(degrees - 148) < 48)
+    cavity = np.tile(cavity, (3, 1, 1)).astype(np.uint8)
+    save(folder / "rv.nii.gz", cavity, affine)
     point = affine @ [24 - 20 * 0.866, 24 - 20 * 0.5, 1, 1]  # ten o'clock, 30 mm
     (folder / "point").write_text(json.dumps([point[:3].tolist()]))
     return folder
@@ -99,6 +102,18 @@ def test_voxel_is_another_way_to_give_the_insertion(study, tmp_path):
     assert one == other
 
 
+def test_cavity_of_the_right_ventricle_tells_the_insertion(study, tmp_path):
+    """It ends at 196 degrees, seen from the apex, on the side of front and head."""
+    masks, out = study / "label.nii.gz", tmp_path / "out"
+    assert main([str(masks), str(out), f"--rv={study / 'rv.nii.gz'}"]) == 0
+    rows = csv.DictReader((out / "segments.csv").read_text().splitlines())
+    scarred = {int(row["segment"]) for row in rows if float(row["scar_g"] or 0) > 0}
+    # Scar from 200 to 280, 4 to 84 degrees from the insertion: in the base and the
+    # middle the two segments of 60 degrees behind it; at the apex from -75 to 15 the
+    # anterior one, to 105 the septal one.
+    assert scarred == {2, 3, 8, 9, 13, 14}
+
+
 def test_drawn_remote_is_named(study, tmp_path):
     options = [f"--{name}={study / name}.nii.gz" for name in ("image", "remote")]
     assert main([str(study / "label.nii.gz"), str(tmp_path / "a"), *options]) == 0
@@ -129,6 +144,11 @@ def test_folder_of_an_evaluation(make_study, tmp_path, capsys):
         (["image.nii.gz"], "LABELS"),
         (["label.nii.gz", "--mvo=scar.nii.gz"], "mvo: CONFIG"),
         (["label.nii.gz", "--remote=remote.nii.gz"], "remote: CONFIG"),
+        (["label.nii.gz", "--rv=scar.nii.gz"], "scar.nii.gz: LABELS"),
+        (
+            ["label.nii.gz", "--rv=rv.nii.gz", "--insertions_mm=[[0, 0, 0]]"],
+            "rv.nii.gz: CONF",
+        ),
         (["label.nii.gz", "--insertions_mm=[[900, 0, 0]]"], "BAD_GEOMETRY"),
         (["label.nii.gz", "--insertions_mm=[[1, 2]]"], "insertions_mm: CONFIG"),
         (["label.nii.gz", "--labels={1: BLOOD_POOL}"], "labels: CONFIG"),
