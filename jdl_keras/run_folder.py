@@ -44,6 +44,7 @@ class RunFolder:
     model = property(lambda self: self.path / "model.keras")
     localiser = property(lambda self: self.path / "localiser.keras")
     operating_point = property(lambda self: self.path / "operating_point.json")
+    calibration = property(lambda self: self.path / "calibration.json")
 
     def evaluation(self, split: str) -> Path:
         """Folder of the evaluation of a split."""

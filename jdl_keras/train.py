@@ -59,7 +59,11 @@ def run(config: "Config") -> "TrainingState":
     record_set = open_records(config)
     load_backend()
 
-    from jdl_keras.inference.evaluate_run import choose_on_validation, evaluate_run
+    from jdl_keras.inference.evaluate_run import (
+        calibrate_on_validation,
+        choose_on_validation,
+        evaluate_run,
+    )
     from jdl_keras.run_folder import RunFolder
     from jdl_keras.training.loop import train
     from tfrecords_tools.files import locked
@@ -70,6 +74,7 @@ def run(config: "Config") -> "TrainingState":
         state = train(config, record_set, folder)
         if config.evaluation.choose_operating_point:
             choose_on_validation(folder)
+        calibrate_on_validation(folder)
         evaluate_run(folder.path, config.evaluation.split)
     return state
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.quiet_tensorflow import load_tensorflow
-from tfrecords_tools.record_set_writer import Engine
 from tfrecords_tools.shards import write_records
 from tfrecords_tools.sources.source import Item
+from tfrecords_tools.study_import import Engine
 from tfrecords_tools.workers import Outcomes, Work
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from tfrecords_tools.errors import DONE, REFUSED, RefusedError, run_command
 from tfrecords_tools.manifest import Manifest
-from tfrecords_tools.record_set_writer import Engine, build_record_set, check_request
+from tfrecords_tools.record_set_writer import build_record_set, check_request
 from tfrecords_tools.sources.source import Item, Source
+from tfrecords_tools.study_import import Engine
 from tfrecords_tools.workers import Outcomes, Work, cores, in_processes
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def _build(argv: Sequence[str] | None) -> Manifest:
 
     arguments = command_line.parse(_parser(), argv)
     chosen = arguments[arguments.source]
+    _check_places(chosen)
     if chosen.npz:
         check_target(chosen.npz, chosen.overwrite)
     check_request(chosen.out, chosen.shards, chosen.overwrite)
@@ -64,6 +66,27 @@ def _build(argv: Sequence[str] | None) -> Manifest:
         write_npz(unchecked_record_set(chosen.out, manifest), chosen.npz)
     build_reports.print_summary(manifest)
     return manifest
+
+
+def _check_places(chosen: "Namespace") -> None:
+    """Refuses to write into the input, or around it: the next build would read that.
+
+    Raises:
+        RefusedError: `CONFIG`.
+    """
+    if chosen.get("input") is None:
+        return
+    source = chosen.input.resolve()
+    written = {"record set": chosen.out, "npz": chosen.npz, "key": chosen.get("key")}
+    for what, path in written.items():
+        if path is None:
+            continue
+        if path.resolve().is_relative_to(source):
+            reason = f"the {what} would lie in the input; choose a place beside it"
+            raise RefusedError(path, "CONFIG", reason)
+    if source.is_relative_to(chosen.out.resolve()):
+        reason = "the input lies in the folder of the record set; choose another one"
+        raise RefusedError(chosen.out, "CONFIG", reason)
 
 
 @contextlib.contextmanager

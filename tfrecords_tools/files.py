@@ -70,14 +70,23 @@ def read_bounded(path: Path, limit: int) -> bytes:
     Raises:
         RefusedError: `NOT_A_FILE`, `TOO_LARGE`.
     """
+    content = read_head(path, limit + 1)
+    if len(content) > limit:
+        raise RefusedError(path, "TOO_LARGE", f"over {limit} bytes")
+    return content
+
+
+def read_head(path: Path, size: int) -> bytes:
+    """The first bytes of a file, fewer if it is shorter.
+
+    Raises:
+        RefusedError: `NOT_A_FILE`.
+    """
     # Asked before it is opened: a pipe would wait for a writer.
     if not path.is_file():
         raise RefusedError(path, "NOT_A_FILE", "no such regular file")
     with path.open("rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise RefusedError(path, "TOO_LARGE", f"over {limit} bytes")
-    return content
+        return file.read(size)
 
 
 def safe_name(name: str) -> str:

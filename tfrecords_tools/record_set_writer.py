@@ -1,12 +1,10 @@
 """Writing a record set: spool each study, choose the splits, join, publish."""
 
-import contextlib
 import dataclasses
 import functools
 import itertools
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tfrecords_tools import files
@@ -18,38 +16,24 @@ from tfrecords_tools.manifest import (
     PatientEntry,
     Setting,
     ShardEntry,
-    SkippedEntry,
     make_manifest,
     write_manifest,
 )
 from tfrecords_tools.quiet_tensorflow import load_tensorflow
 from tfrecords_tools.shards import shard_name, write_records
-from tfrecords_tools.sources.source import Item, LeftOut, Source
+from tfrecords_tools.sources.source import LeftOut, Source
 from tfrecords_tools.splits import SPLITS, SplitFractions, assign_splits
 from tfrecords_tools.spool import Spooled, import_study, load_spooled, spool_name
 from tfrecords_tools.staging import publish, staged
 from tfrecords_tools.strict_json import strictly
-from tfrecords_tools.workers import Outcomes, Work, in_processes
+from tfrecords_tools.study_import import (
+    Engine,
+    Imported,
+    import_studies,
+    in_this_process,
+)
 
 DEFAULT_FRACTIONS = SplitFractions()
-
-Engine = Callable[[Work, Sequence[Item], Path], Outcomes]
-"""Does work on items somewhere, and yields items and outcomes as they are done.
-
-The folder is for files of its own; it goes when the build ends.
-"""
-
-
-def in_this_process(work: Work, items: Sequence[Item], _: Path) -> Outcomes:
-    """The engine that does one item after the other."""
-    yield from in_processes(work, items, workers=1)
-
-
-@dataclasses.dataclass
-class _Imported:
-    studies: list[Spooled] = dataclasses.field(default_factory=list)
-    skipped: list[SkippedEntry] = dataclasses.field(default_factory=list)
-    left_out: list[LeftOut] = dataclasses.field(default_factory=list)
 
 
 def build_record_set(
@@ -101,7 +85,9 @@ def build_record_set(
     out.mkdir(parents=True, exist_ok=True)
     with files.locked(out), staged(out, name) as stage:
         work = functools.partial(import_study, source.read, stage / name, fix=fix)
-        imported = _import(source, work, stage, engine, unlabelled, strict)
+        imported = import_studies(
+            source, work, stage, engine, fractions, unlabelled, strict
+        )
         if not imported.studies:
             raise RefusedError(out, "NO_STUDIES", _why_none(imported))
         patients = _patients(imported.studies, fractions, split_seed)
@@ -140,71 +126,7 @@ def taken(source: Source) -> dict[str, int]:
     return dict(sorted(Counter(filter(None, described)).items()))
 
 
-def _import(
-    source: Source,
-    work: Work,
-    stage: Path,
-    engine: Engine,
-    unlabelled: bool,
-    strict: bool,
-) -> _Imported:
-    """Has every study spooled, and sorts out what came of it."""
-    imported, seen = _Imported(), set()
-    for item, outcome in _outcomes(source, work, stage, engine, strict):
-        if isinstance(outcome, RefusedError):
-            imported.skipped.append(SkippedEntry(outcome.code, outcome.reason))
-        elif (outcome.patient_key, outcome.study_key) in seen:
-            reason = "this study came before; its files are there twice"
-            _tell(source, item, RefusedError(item.key, "DUP_STUDY", reason), strict)
-            imported.skipped.append(SkippedEntry("DUP_STUDY", reason))
-        elif unlabelled or any(outcome.labelled.values()):
-            seen.add((outcome.patient_key, outcome.study_key))
-            imported.studies.append(outcome)
-        else:
-            reason = "has no reference; --unlabelled takes it"
-            imported.left_out.append(LeftOut(outcome.study_key, reason))
-    imported.studies.sort(key=lambda study: (study.patient_key, study.study_key))
-    return imported
-
-
-def _outcomes(
-    source: Source, work: Work, stage: Path, engine: Engine, strict: bool
-) -> list[tuple[Item, Spooled | RefusedError]]:
-    """What comes of every item, told at once; sorted, whatever the engine's order."""
-    items = sorted(source.items, key=_order)
-    outcomes = []
-    with contextlib.closing(engine(work, items, stage)) as done:
-        for item, outcome in done:
-            _tell(source, item, outcome, strict)
-            outcomes.append((item, outcome))
-    return sorted(outcomes, key=lambda pair: _order(pair[0]))
-
-
-def _order(item: Item) -> tuple[str, str]:
-    return item.key, repr(item)
-
-
-def _tell(
-    source: Source, item: Item, outcome: Spooled | RefusedError, strict: bool
-) -> None:
-    """Prints what the user should know of a study; private paths become its key.
-
-    Raises:
-        RefusedError: if the study was refused, and that is to end all.
-    """
-    if isinstance(outcome, Spooled):
-        name = item.key if source.private else outcome.study_key
-        for warning in outcome.warnings:
-            print(f"WARNING {name}: {warning}", file=sys.stderr)
-        return
-    subject = item.key if source.private else outcome.subject
-    error = RefusedError(subject, outcome.code, outcome.reason)
-    if strict:
-        raise error
-    print(error, file=sys.stderr)
-
-
-def _why_none(imported: _Imported) -> str:
+def _why_none(imported: Imported) -> str:
     if imported.left_out:
         return "no study has a reference; --unlabelled takes them for prediction"
     if imported.skipped:

@@ -44,6 +44,26 @@ class SplitFractions:
         return [Fraction(share).limit_denominator(10**6) for share in shares]
 
 
+def check_counts(fractions: SplitFractions, least: int, most: int) -> None:
+    """Refuses numbers of patients that no further study can make right.
+
+    Args:
+        fractions: shares, which fit any number, or numbers of patients.
+        least: patients with a reference so far.
+        most: patients that there may be.
+
+    Raises:
+        RefusedError: `CONFIG`.
+    """
+    given = fractions.exact()
+    if sum(given) != 1 and not least <= sum(given) <= most:
+        there = f"at least {least}" if sum(given) < least else f"at most {most}"
+        expected = f"shares that sum to 1, or to the number of patients ({there})"
+        raise RefusedError(
+            "fractions", "CONFIG", f"expected {expected}; got {_listed(given)}"
+        )
+
+
 def assign_splits(
     has_scar: Mapping[str, bool], fractions: SplitFractions, seed: int
 ) -> dict[str, str]:

@@ -6,6 +6,24 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Grid:
+    """Voxels without their values.
+
+    Attributes:
+        shape: voxels along each axis.
+        affine: (4, 4) from the indices along these axes to LPS.
+    """
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+
+    @property
+    def middle_mm(self) -> np.ndarray:
+        """(3,), the same whatever the order and direction of the axes."""
+        return self.affine[:3] @ [*((size - 1) / 2 for size in self.shape), 1]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Stack:
     """The slices of one DICOM series, base to apex, on the grid of its images.
 
@@ -24,6 +42,12 @@ class Stack:
     frame_of_reference_uid: str
     study_uid: str
     instance_numbers: tuple[int, ...] = ()
+
+    @property
+    def grid(self) -> Grid:
+        """Rows, columns and slices, in this order."""
+        slices, height, width = self.pixels.shape
+        return Grid((height, width, slices), self.affine)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

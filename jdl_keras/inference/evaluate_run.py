@@ -19,7 +19,9 @@ from jdl_keras.evaluation.operating_point import (
 from jdl_keras.evaluation.overlays import overlay_figures
 from jdl_keras.evaluation.per_patient import measure_study, patient_results
 from jdl_keras.evaluation.summary import summarise, table, write_evaluation
+from jdl_keras.inference.calibration import fit_calibration, write_calibration
 from jdl_keras.inference.mask_rule import MaskRule
+from jdl_keras.inference.study_predictor import StudyPredictor, why_not
 from jdl_keras.inference.trained_run import TrainedRun
 from jdl_keras.run_folder import RunFolder
 from tfrecords_tools.errors import RefusedError
@@ -40,6 +42,20 @@ def choose_on_validation(folder: RunFolder) -> None:
         for study in _shown(run.records(), "validation", "choosing the threshold on")
     )
     write_operating_point(folder.operating_point, chosen)
+
+
+def calibrate_on_validation(folder: RunFolder) -> None:
+    """Writes `calibration.json`: what `predict` says of a burden and of a study.
+
+    A run that cannot predict by itself gets none.
+    """
+    run = TrainedRun(folder)
+    if why_not(run.config):
+        return
+    predictor = StudyPredictor([folder.path])
+    studies = _shown(run.records(), "validation", "calibrating on")
+    calibration = fit_calibration(predictor.predict(study) for study in studies)
+    write_calibration(folder.calibration, calibration)
 
 
 def evaluate_run(

@@ -40,7 +40,9 @@ class MaskRule:
     @classmethod
     def mean(cls, rules: Sequence["MaskRule"]) -> "MaskRule":
         """The rule of runs whose maps are averaged."""
-        return cls(*np.mean([dataclasses.astuple(rule) for rule in rules], axis=0))
+        return cls(
+            *np.mean([dataclasses.astuple(rule) for rule in rules], axis=0).tolist()
+        )
 
     def masks(
         self, study: Study, maps: Mapping[str, np.ndarray]

@@ -48,6 +48,12 @@ def _write_nifti(path, voxels):
 
 
 @pytest.fixture(scope="session")
+def draw_patient():
+    """Image and label map (S, H, W) of a number; odd ones have scar."""
+    return _draw_patient
+
+
+@pytest.fixture(scope="session")
 def cohort(tmp_path_factory):
     """Twelve cases in the layout of EMIDEC; those with odd numbers have scar."""
     folder = tmp_path_factory.mktemp("cohort")

@@ -93,7 +93,7 @@ def test_run_folder_has_what_the_contract_names(folder, cohort_records):
     assert found == checkpoints | {
         *("config.yaml", "environment.json", "history.csv"),
         *("model.keras", "model.keras.sha256", "operating_point.json"),
-        *("localiser.keras", "localiser.keras.sha256"),
+        *("localiser.keras", "localiser.keras.sha256", "calibration.json"),
         *(f"evaluation/test/{n}.csv" for n in ("per_slice", "per_patient")),
         *(f"evaluation/test/{n}.json" for n in ("summary", "localiser")),
         *(

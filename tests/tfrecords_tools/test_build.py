@@ -17,6 +17,9 @@ from tfrecords_tools.sources import table
 from tfrecords_tools.sources.source import LeftOut
 from tfrecords_tools.splits import SPLITS
 
+INPUT = str(Path(__file__).parent)
+"""A folder that is there; the sources that are offered do not look into it."""
+
 
 def content(folder):
     """The files of a set; not the stage, where a failed build leaves its studies."""
@@ -283,7 +286,7 @@ def test_command_imports_what_it_can(
     studies = [make_study(0), fault, make_study(1), make_study(2)]
     offer(monkeypatch, source_of(studies, name="emidec", settings={}))
     out = str(tmp_path / "out")
-    arguments = ["emidec", str(tmp_path), out, "--fractions.train", "1"]
+    arguments = ["emidec", INPUT, out, "--fractions.train", "1"]
     arguments += ["--fractions.validation", "1", "--fractions.test", "1"]
     arguments += ["--workers", "1"]
     assert command.main(arguments) == 2
@@ -305,7 +308,7 @@ def test_command_tells_what_it_found(
     ]
     left_out = [LeftOut("a", "cine", 3), LeftOut("b", "scout"), LeftOut("c", "cine")]
     offer(monkeypatch, dataclasses.replace(source, items=items, left_out=left_out))
-    command.main(["emidec", str(tmp_path), str(tmp_path / "out"), "--workers", "1"])
+    command.main(["emidec", INPUT, str(tmp_path / "out"), "--workers", "1"])
     words = [line.split() for line in capsys.readouterr().out.splitlines()]
     rows = [[word for word in line if word.strip("│")] for line in words]
     assert ["PSIR", "2"] in rows
@@ -325,7 +328,7 @@ def test_environment_fault_is_one_line_and_exit_3(
 
     offer(monkeypatch, source_of([make_study(0)], settings={}))
     monkeypatch.setattr(os, "replace", full)
-    assert command.main(["emidec", str(tmp_path), str(tmp_path / "out")]) == 3
+    assert command.main(["emidec", INPUT, str(tmp_path / "out")]) == 3
     error = capsys.readouterr().err
     assert error == "ERROR records: ENVIRONMENT: No space left on device\n"
     assert not list((tmp_path / "out").iterdir())
@@ -402,7 +405,7 @@ def test_command_checks_labels_and_mends_what_it_is_told_to(
     for fix, told in (("[]", "MASS study: "), ("[islands]", "FIXED slice 2: ")):
         offer(monkeypatch, source_of(studies, name="emidec", settings={}))
         out = tmp_path / fix
-        command_line = ["emidec", str(tmp_path), str(out), *counts, "--fix", fix]
+        command_line = ["emidec", INPUT, str(out), *counts, "--fix", fix]
         command_line += ["--fractions.test", "1", "--workers", "1"]
         assert command.main(command_line) == 0
         assert f"WARNING study-00: {told}" in capsys.readouterr().err
@@ -415,7 +418,7 @@ def test_command_checks_labels_and_mends_what_it_is_told_to(
 
 
 def test_unknown_fix_is_refused_before_anything_is_read(tmp_path, capsys):
-    command_line = ["emidec", str(tmp_path), str(tmp_path / "out"), "--fix", "[all]"]
+    command_line = ["emidec", INPUT, str(tmp_path / "out"), "--fix", "[all]"]
     assert command.main(command_line) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("ERROR fix: CONFIG: ")

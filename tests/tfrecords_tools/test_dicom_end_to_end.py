@@ -248,7 +248,7 @@ def test_what_was_chosen_and_left_out_is_kept(built):
     assert built.left_out == {
         "LGE: magnitude; PSIR is preferred",
         "LGE: not short-axis",
-        "cine: not wanted; series: any takes it",
+        "cine: not wanted; dicom --series any takes it",
         "scout: not wanted",
     }
 
@@ -262,7 +262,7 @@ class TestRealCine:
         command = ["dicom", str(SAMPLES / name), str(tmp_path / "out")]
         assert main([*command, "--workers", "1"]) == 2
         said = capsys.readouterr()
-        assert "cine: not wanted; series: any takes it" in said.out
+        assert "cine: not wanted; dicom --series any takes it" in said.out
         assert "no LGE short-axis series in this study" in said.out
         (line,) = said.err.splitlines()
         assert line.startswith("ERROR ")

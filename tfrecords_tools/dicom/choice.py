@@ -12,6 +12,7 @@ from tfrecords_tools.dicom.series import MIN_SLICES, Kind, Part, joined, parts_o
 from tfrecords_tools.errors import RefusedError
 
 _ANY = frozenset({Kind.LGE, Kind.CINE, Kind.OTHER})
+_ANY_TAKES_IT = "not wanted; dicom --series any takes it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ def describe(part: Part) -> str:
 def _why_not(part: Part, config: DicomConfig) -> str:
     """Why a part is not wanted; empty if it is."""
     if part.kind not in ({Kind.LGE} if config.series == "lge" else _ANY):
-        return "not wanted; series: any takes it" if part.kind in _ANY else "not wanted"
+        return _ANY_TAKES_IT if part.kind in _ANY else "not wanted"
     if part.tilt_degrees is None:
         # LGE that does not say where it lies is no stack to pass over: it is refused.
         return "" if part.kind is Kind.LGE else "says nowhere how it lies"

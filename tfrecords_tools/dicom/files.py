@@ -48,20 +48,37 @@ for _name in ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "rle"):
     logging.getLogger(_name).propagate = False
 
 
+_TOLD_BY_KIND = (
+    (RecursionError, "NESTING", "sequences nest too deep"),
+    (MemoryError, "TOO_LARGE", "needs too much memory"),
+    (EOFError, "TRUNCATED", "the file ends too early"),
+)
+
+
 @contextmanager
-def guarded(path: Path, code: str, reason: str) -> Iterator[None]:
-    """Turns whatever is raised into a refusal with `code`, and silences warnings."""
+def guarded(
+    path: Path, code: str = "CORRUPT", reason: str = "not valid DICOM"
+) -> Iterator[None]:
+    """Turns whatever is raised into a refusal, by default with `code` and `reason`.
+
+    pydicom converts values when they are asked for, so this stands around their use;
+    its messages and warnings quote values and are dropped.
+
+    Raises:
+        RefusedError: for every exception but an `OSError` of the system.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             yield
         except RefusedError:
             raise
-        except RecursionError:
-            raise RefusedError(path, "NESTING", "sequences nest too deep") from None
-        except MemoryError:
-            raise RefusedError(path, "TOO_LARGE", "needs too much memory") from None
         except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the system's; pydicom's own have no number
+            for kind, *told in _TOLD_BY_KIND:
+                if isinstance(error, kind):
+                    raise RefusedError(path, *told) from None
             what = f"{reason} ({type(error).__name__})"
             raise RefusedError(path, code, what) from None
 

@@ -19,7 +19,7 @@ from tfrecords_tools.dicom.planes import (
 )
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.geometry import affine_from_positions
-from tfrecords_tools.stack import Stack
+from tfrecords_tools.stack import Grid, Stack
 
 Picture = tuple[Frame, np.ndarray]
 
@@ -66,22 +66,37 @@ def _pictures(slices: Sequence[tuple[Path, int]]) -> Iterator[Picture]:
 
 def stack_of(pictures: Sequence[Picture]) -> tuple[Stack, tuple[str, ...]]:
     """Orders frames with their pictures, base to apex; errors as `read_stack`."""
-    _check_alike([frame for frame, _ in pictures])
-    normal = normal_to_apex(_grid(pictures[0][0])[0])
-    in_order = sorted(pictures, key=lambda p: float(normal @ position(p[0])))
-    frames = [frame for frame, _ in in_order]
-    axes, spacing_mm = _grid(frames[0])
-    positions = np.stack([position(frame) for frame in frames])
-    step, odd = _even_step(frames[0].path, positions, normal, min(spacing_mm))
+    frames, grid, odd = placed([frame for frame, _ in pictures])
+    picture_of = {(frame.sop_uid, frame.number): pixels for frame, pixels in pictures}
     stack = Stack(
-        pixels=np.stack([pixels for _, pixels in in_order]),
-        affine=affine_from_positions(positions[0], axes[1], axes[0], spacing_mm, step),
+        pixels=np.stack([picture_of[f.sop_uid, f.number] for f in frames]),
+        affine=grid.affine,
         frames=tuple((frame.sop_uid, frame.number) for frame in frames),
         frame_of_reference_uid=_shared_frame_of_reference(frames),
         study_uid=frames[0].study_uid,
         instance_numbers=_instance_numbers(frames),
     )
-    return stack, (*odd, *_oddities(frames, axes))
+    return stack, odd
+
+
+def placed(
+    frames: Sequence[Frame],
+) -> tuple[list[Frame], Grid, tuple[str, ...]]:
+    """Frames from base to apex, their grid, and what is odd about it.
+
+    Raises:
+        RefusedError: as `read_stack`, for what headers tell.
+    """
+    _check_alike(frames)
+    normal = normal_to_apex(_grid(frames[0])[0])
+    in_order = sorted(frames, key=lambda frame: float(normal @ position(frame)))
+    positions = np.stack([position(frame) for frame in in_order])
+    first = in_order[0]
+    axes, spacing_mm = _grid(first)
+    step, odd = _even_step(first.path, positions, normal, min(spacing_mm))
+    affine = affine_from_positions(positions[0], axes[1], axes[0], spacing_mm, step)
+    grid = Grid((first.rows, first.columns, len(in_order)), affine)
+    return in_order, grid, (*odd, *_oddities(in_order, axes))
 
 
 def _grid(frame: Frame) -> tuple[np.ndarray, tuple[float, float]]:

@@ -9,7 +9,9 @@ from tfrecords_tools import files
 from tfrecords_tools.dicom.choice import DicomConfig, choose, describe, slices
 from tfrecords_tools.dicom.frames import Frame
 from tfrecords_tools.dicom.scan import Header
+from tfrecords_tools.dicom.stacks import placed
 from tfrecords_tools.errors import RefusedError
+from tfrecords_tools.stack import Grid
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,6 +24,7 @@ class FoundStudy:
         files: of its images, damaged ones too.
         image_uids: SOPInstanceUIDs of its images.
         stack: the frames that make its stack; empty if it has none.
+        grid: of the stack; None if it has none, or one that is refused.
         description: of the stack, such as `PSIR, 9 slices, 10 mm apart`.
         left_out: for every series that is not taken, why.
         warnings: oddities that are accepted.
@@ -33,6 +36,7 @@ class FoundStudy:
     files: tuple[Path, ...]
     image_uids: frozenset[str] = frozenset()
     stack: tuple[Frame, ...] = ()
+    grid: Grid | None = None
     description: str = ""
     left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -96,10 +100,11 @@ def _study(
 ) -> FoundStudy:
     frames, copies = _without_copies(headers)
     choice = choose(frames, config)
-    stack, refusal = list[Frame](), None
+    stack, grid, refusal = list[Frame](), None, None
     if choice.part:
         try:
             stack = slices(choice.part, config)
+            _, grid, _ = placed(stack)
         except RefusedError as error:
             refusal = (error.code, error.reason)
     series = {frame.series_uid for frame in choice.part.frames} if choice.part else {""}
@@ -115,6 +120,7 @@ def _study(
         files=tuple(header.path for header in (*headers, *damaged)),
         image_uids=frozenset(frame.sop_uid for frame in frames),
         stack=tuple(stack),
+        grid=grid,
         description=describe(choice.part) if choice.part else "",
         left_out=(*choice.left_out, *["copy of an image that is taken"] * copies),
         warnings=tuple(warnings),

@@ -124,7 +124,8 @@ class ReferenceConfig:
         known = [table[_code(name)] for name in names if _code(name) in table]
         if not known:
             reason = f"{shown(names[0])} is no known structure; say what it is, or "
-            raise RefusedError(subject, "LABELS", reason + "IGNORED, in drawn.names")
+            reason += "IGNORED, to the source dicom in drawn.names"
+            raise RefusedError(subject, "LABELS", reason)
         return known[0]
 
     def structure_of_value(self, subject: object, value: int) -> Structure:
@@ -135,7 +136,8 @@ class ReferenceConfig:
         """
         if value not in self.values:
             reason = f"value {value} is no known structure; say what it is, or IGNORED,"
-            raise RefusedError(subject, "LABELS", f"{reason} in drawn.values")
+            reason += " to the source dicom in drawn.values"
+            raise RefusedError(subject, "LABELS", reason)
         return self.values[value]
 
 

@@ -88,7 +88,10 @@ def read_cvi42(file: ReferenceFile, stack: Stack, config: ReferenceConfig) -> Re
 
 def _no_scar(config: ReferenceConfig) -> str:
     if config.scar_rule == "none":
-        return "no reference of scar: workspaces store none; see --drawn.scar_rule"
+        return (
+            "no reference of scar: workspaces store none; the source dicom rebuilds it "
+            "with --drawn.scar_rule"
+        )
     return f"no reference of scar: {config.scar_rule} needs contours that are not drawn"
 
 

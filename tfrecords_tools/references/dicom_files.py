@@ -2,12 +2,11 @@
 
 import contextlib
 import io
-import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfrecords_tools.dicom.files import guarded
 from tfrecords_tools.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -32,32 +31,13 @@ _TRANSFER_SYNTAXES = {
 
 @contextlib.contextmanager
 def guard(path: Path) -> Iterator[None]:
-    """Turns whatever reading raises into one refusal.
-
-    pydicom converts values when they are asked for, so this stands around their use;
-    its messages and warnings quote values and are dropped.
-    """
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    """As `guarded`; what these files must have and do not is a missing tag."""
+    with guarded(path):
+        try:
             yield
-    except RefusedError:
-        raise
-    except EOFError:
-        raise RefusedError(path, "TRUNCATED", "the file ends too early") from None
-    except OSError as error:
-        if error.errno is not None:  # the system's; pydicom's own have no number
-            raise
-        raise RefusedError(path, "CORRUPT", "not valid DICOM") from None
-    except (AttributeError, KeyError, IndexError):
-        reason = "an attribute or item that it must have is missing"
-        raise RefusedError(path, "MISSING_TAG", reason) from None
-    except RecursionError:
-        raise RefusedError(path, "NESTING", "sequences nested too deep") from None
-    except Exception as error:
-        reason = f"not valid DICOM ({type(error).__name__})"
-        raise RefusedError(path, "CORRUPT", reason) from None
+        except (AttributeError, KeyError, IndexError):
+            reason = "an attribute or item that it must have is missing"
+            raise RefusedError(path, "MISSING_TAG", reason) from None
 
 
 def class_of(path: Path) -> str:

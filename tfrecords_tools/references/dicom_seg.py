@@ -74,7 +74,7 @@ def _laid(
     """Of one frame: number of its segment, slice, and pixels (H, W)."""
     pixels, group = frame
     affine = _affine(dataset, group, stack)
-    laid, index = lay(path, pixels[:, :, None], affine, stack)
+    laid, index = lay(path, pixels[:, :, None], affine, stack.grid)
     sources = _sources(group)
     own = {i for i, (uid, _) in enumerate(stack.frames) if uid in sources}
     if own and index not in own:

@@ -5,18 +5,43 @@ from pathlib import Path
 
 import numpy as np
 
+from tfrecords_tools import nifti_files
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.geometry import RAS_TO_LPS, same_grid
-from tfrecords_tools.nifti_files import read_volume
+from tfrecords_tools.nifti_files import Placed, read_volume
+from tfrecords_tools.references import nrrd_files
 from tfrecords_tools.references.config import ReferenceConfig, Structure
 from tfrecords_tools.references.grids import lay_whole
 from tfrecords_tools.references.nrrd_files import NrrdVolume, read_nrrd
 from tfrecords_tools.references.painting import paint_volume, tasks_of
 from tfrecords_tools.references.reference_file import ReferenceFile
-from tfrecords_tools.stack import Reference, Stack
+from tfrecords_tools.stack import Grid, Reference, Stack
 
 _MAX_VALUES = 64
 """Different values or segments; more are an image."""
+
+
+_SAMPLE = 20_000
+"""Voxels; an image of few values among so many would be no picture of anything."""
+
+
+def describe_nifti(path: Path) -> ReferenceFile:
+    """Where a NIfTI file says that it lies.
+
+    Raises:
+        RefusedError: what `nifti_files.read_place` refuses, or `GEOMETRY_MISMATCH`.
+    """
+    grid = _grid(path, nifti_files.read_place(path))
+    return ReferenceFile("nifti", (path,), grid=grid)
+
+
+def describe_nrrd(path: Path) -> ReferenceFile:
+    """Where an NRRD file says that it lies.
+
+    Raises:
+        RefusedError: what `nrrd_files.read_place` refuses.
+    """
+    return ReferenceFile("nrrd", (path,), grid=Grid(*nrrd_files.read_place(path)))
 
 
 def read_nifti(file: ReferenceFile, stack: Stack, config: ReferenceConfig) -> Reference:
@@ -27,16 +52,7 @@ def read_nifti(file: ReferenceFile, stack: Stack, config: ReferenceConfig) -> Re
     """
     path = file.path
     volume = read_volume(path)
-    lengths = np.linalg.norm(volume.affine[:3, :3], axis=0)
-    if not np.allclose(lengths, volume.voxel_size_mm, rtol=1e-3):
-        reason = "affine and pixdim state different voxel sizes; none can be trusted"
-        raise RefusedError(path, "GEOMETRY_MISMATCH", reason)
-    qform, shape = volume.qform, volume.voxels.shape
-    # In this order: a qform always spans a space.
-    if qform is not None and not same_grid(qform, volume.affine, shape):
-        reason = "sform and qform state different places; none can be trusted"
-        raise RefusedError(path, "GEOMETRY_MISMATCH", reason)
-    voxels = lay_whole(path, volume.voxels, RAS_TO_LPS @ volume.affine, stack)
+    voxels = lay_whole(path, volume.voxels, _grid(path, volume).affine, stack.grid)
     return _by_values(path, voxels, config)
 
 
@@ -50,17 +66,51 @@ def read_nrrd_labels(
     """
     path = file.path
     volume = read_nrrd(path)
-    layers = [lay_whole(path, one, volume.affine, stack) for one in volume.layers]
-    numbers = sorted(
-        int(key[7:-5])
-        for key in volume.keys
-        if re.fullmatch(r"Segment\d{1,4}_Name", key)
-    )
+    grid = stack.grid
+    layers = [lay_whole(path, one, volume.affine, grid) for one in volume.layers]
+    numbers = _segments(volume)
     if not numbers:
         if len(layers) > 1:
             raise RefusedError(path, "LABELS", "layers without a table of segments")
         return _by_values(path, layers[0], config)
     return _by_segments(path, layers, volume, numbers[:_MAX_VALUES], config)
+
+
+def is_image(file: ReferenceFile) -> bool:
+    """Whether a volume has more values than labels have, as far as a sample shows.
+
+    Raises:
+        RefusedError: what reading it refuses.
+    """
+    if file.kind == "nifti":
+        voxels = read_volume(file.path).voxels
+    else:
+        volume = read_nrrd(file.path)
+        if _segments(volume):
+            return False
+        voxels = volume.layers
+    return (
+        len(np.unique(voxels.ravel("K")[:: 1 + voxels.size // _SAMPLE])) > _MAX_VALUES
+    )
+
+
+def _grid(path: Path, placed: Placed) -> Grid:
+    """The one grid that the headers of a NIfTI file agree on."""
+    lengths = np.linalg.norm(placed.affine[:3, :3], axis=0)
+    if not np.allclose(lengths, placed.voxel_size_mm, rtol=1e-3):
+        reason = "affine and pixdim state different voxel sizes; none can be trusted"
+        raise RefusedError(path, "GEOMETRY_MISMATCH", reason)
+    qform, affine, shape = placed.qform, placed.affine, placed.shape
+    # In this order: a qform always spans a space.
+    if qform is not None and not same_grid(qform, affine, shape):
+        reason = "sform and qform state different places; none can be trusted"
+        raise RefusedError(path, "GEOMETRY_MISMATCH", reason)
+    return Grid(shape, RAS_TO_LPS @ affine)
+
+
+def _segments(volume: NrrdVolume) -> list[int]:
+    names = (re.fullmatch(r"Segment(\d{1,4})_Name", key) for key in volume.keys)
+    return sorted(int(name[1]) for name in names if name)
 
 
 def _by_values(path: Path, voxels: np.ndarray, config: ReferenceConfig) -> Reference:

@@ -8,11 +8,10 @@ are matched by the InstanceNumber in their names.
 import dataclasses
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from tfrecords_tools.errors import RefusedError
-from tfrecords_tools.nifti_files import read_volume
 from tfrecords_tools.references import (
     contour_text,
     cvi42,
@@ -22,7 +21,6 @@ from tfrecords_tools.references import (
 )
 from tfrecords_tools.references.config import ReferenceConfig
 from tfrecords_tools.references.dicom_files import RTSTRUCT_CLASS, SEG_CLASS, class_of
-from tfrecords_tools.references.nrrd_files import read_nrrd
 from tfrecords_tools.references.reference_file import Kind, ReferenceFile
 from tfrecords_tools.stack import Reference, Stack
 
@@ -36,11 +34,13 @@ _READERS: dict[Kind, Callable[[ReferenceFile, Stack, ReferenceConfig], Reference
 }
 
 _DESCRIBERS: dict[Kind, Callable[[Path], ReferenceFile]] = {
+    "nifti": label_volumes.describe_nifti,
+    "nrrd": label_volumes.describe_nrrd,
     "seg": dicom_seg.describe,
     "rtstruct": rtstruct.describe,
     "cvi42": cvi42.describe,
 }
-"""Volumes and text say nothing of the images that they were drawn on."""
+"""Text says nothing of the images that it was drawn on."""
 
 _BY_NAME: tuple[tuple[str, Kind], ...] = (
     (".nii", "nifti"),
@@ -53,14 +53,16 @@ _PREAMBLE = 132
 _CLOSED = ("NOT_A_FILE", "cannot be opened")
 
 
-def index(folder: Path) -> list[ReferenceFile]:
+def index(folder: Path, without: Collection[Path] = ()) -> list[ReferenceFile]:
     """The references under `folder`, sorted by path; links are not followed.
 
     Contours as text of one folder are one reference. A reference that cannot be read
-    is one with a `fault`. Other files are passed over.
+    is one with a `fault`. Other files, and those of `without`, are passed over.
     """
     found, texts = [], dict[Path, list[Path]]()
     for path in _regular_files(folder):
+        if path in without:
+            continue
         if contour_text.NAME.fullmatch(path.name):
             texts.setdefault(path.parent, []).append(path)
             continue
@@ -96,43 +98,19 @@ def read_reference(
         reason = f"{len(found)} references of these images ({kinds}); leave one of them"
         raise RefusedError(found[0][0].path, "LABELS", reason)
     faulty = [RefusedError(file.path, *file.fault) for file in candidates if file.fault]
+    others = faulty + missed
     if not found:
-        for error in faulty + missed:
+        for error in others:
             raise error
         return None
     reference = found[0][1]
     if isinstance(reference, RefusedError):
         raise reference
-    if faulty:
-        codes = ", ".join(sorted({error.code for error in faulty}))
-        warning = f"{len(faulty)} other references cannot be read ({codes})"
+    if others:
+        codes = ", ".join(sorted({error.code for error in others}))
+        warning = f"{len(others)} other references are not taken ({codes})"
         return _with_warning(reference, warning)
     return reference
-
-
-def matching(
-    stack: Stack, candidates: Sequence[ReferenceFile], config: ReferenceConfig
-) -> list[ReferenceFile]:
-    """Those of `candidates` that were drawn on `stack`, readable or not.
-
-    For folders that hold the references of many studies, where another study's is no
-    fault: give `read_reference` what this returns.
-    """
-    return [file for file, _ in _tried(stack, candidates, config)[0]]
-
-
-def fault_of(file: ReferenceFile) -> tuple[str, str] | None:
-    """Code and reason of a volume that cannot be read, whatever it was drawn on."""
-    try:
-        if file.kind == "nifti":
-            read_volume(file.path)
-        elif file.kind == "nrrd":
-            read_nrrd(file.path)
-    except RefusedError as error:
-        return error.code, error.reason
-    except OSError:
-        return _CLOSED
-    return None
 
 
 _Tried = tuple[ReferenceFile, Reference | RefusedError]
@@ -230,11 +208,8 @@ def _kind(path: Path) -> Kind | None:
 
 
 def _described(path: Path, kind: Kind) -> ReferenceFile:
-    describe = _DESCRIBERS.get(kind)
-    if describe is None:
-        return ReferenceFile(kind, (path,))
     try:
-        return describe(path)
+        return _DESCRIBERS[kind](path)
     except RefusedError as error:
         return ReferenceFile(kind, (path,), fault=(error.code, error.reason))
     except OSError:

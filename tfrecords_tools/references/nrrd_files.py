@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tfrecords_tools.errors import RefusedError
-from tfrecords_tools.files import read_bounded
+from tfrecords_tools.files import read_bounded, read_head
 from tfrecords_tools.nifti_files import MAX_FILE_BYTES, MAX_VOXELS, gunzip
 
 _MAX_HEADER_BYTES = 2**20
@@ -63,6 +63,42 @@ def read_nrrd(path: Path) -> NrrdVolume:
             `TRUNCATED`, `CORRUPT`, `PIXEL_LENGTH` or `BAD_GEOMETRY`.
     """
     content = read_bounded(path, MAX_FILE_BYTES)
+    head = _header(path, content)
+    if head.fields.get("endian", "little").lower() == "big":
+        head = dataclasses.replace(head, dtype=head.dtype.newbyteorder(">"))
+    data = _data(path, head.fields, content[head.end :])
+    if len(data) != math.prod(head.sizes) * head.dtype.itemsize:
+        reason = (
+            f"the header declares {head.sizes} voxels, the file holds {len(data)} bytes"
+        )
+        raise RefusedError(path, "PIXEL_LENGTH", reason)
+    voxels = np.frombuffer(data, head.dtype).reshape(head.sizes, order="F")
+    layers = voxels if len(head.sizes) > 3 else voxels[None]
+    return NrrdVolume(layers, head.affine, head.keys)
+
+
+def read_place(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+    """Reads the header only: the shape (a, b, c), and the affine (4, 4) to LPS.
+
+    Raises:
+        RefusedError: as `read_nrrd`, but for what only the voxels show.
+    """
+    head = _header(path, read_head(path, _MAX_HEADER_BYTES))
+    return head.sizes[-3:], head.affine
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Header:
+    sizes: tuple[int, ...]
+    dtype: np.dtype
+    affine: np.ndarray
+    fields: dict[str, str]
+    keys: dict[str, str]
+    end: int
+
+
+def _header(path: Path, content: bytes) -> _Header:
+    """What the first bytes of a file say, checked before anything is allocated."""
     head = re.search(rb"\r?\n\r?\n", content[:_MAX_HEADER_BYTES])
     if not content.startswith(b"NRRD000") or head is None:
         raise RefusedError(path, "BAD_HEADER", "no NRRD header at the start")
@@ -74,7 +110,6 @@ def read_nrrd(path: Path) -> NrrdVolume:
     except (KeyError, ValueError, IndexError):
         reason = "sizes, type, space or its directions missing or not known"
         raise RefusedError(path, "BAD_HEADER", reason) from None
-    size = math.prod(sizes) * dtype.itemsize
     if len(sizes) != 3 + has_layers or min(sizes) < 1:
         reason = f"expected 3 dimensions, or layers of 3, got {sizes}"
         raise RefusedError(path, "UNSUPPORTED", reason)
@@ -82,14 +117,7 @@ def read_nrrd(path: Path) -> NrrdVolume:
         raise RefusedError(path, "TOO_LARGE", f"{sizes} is over {MAX_VOXELS} voxels")
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-9:
         raise RefusedError(path, "BAD_GEOMETRY", "space directions that span no space")
-    if fields.get("endian", "little").lower() == "big":
-        dtype = dtype.newbyteorder(">")
-    data = _data(path, fields, content[head.end() :])
-    if len(data) != size:
-        reason = f"the header declares {sizes} voxels, the file holds {len(data)} bytes"
-        raise RefusedError(path, "PIXEL_LENGTH", reason)
-    voxels = np.frombuffer(data, dtype).reshape(sizes, order="F")
-    return NrrdVolume(voxels if has_layers else voxels[None], affine, keys)
+    return _Header(sizes, dtype, affine, fields, keys, head.end())
 
 
 def _parse(text: str) -> tuple[dict[str, str], dict[str, str]]:

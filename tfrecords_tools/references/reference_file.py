@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from tfrecords_tools.stack import Grid
+
 Kind = Literal["nifti", "nrrd", "seg", "rtstruct", "cvi42", "text"]
 
 
@@ -18,6 +20,7 @@ class ReferenceFile:
         study_uid: StudyInstanceUID; empty if it says none. As the other identifiers,
             never to be written anywhere.
         frame_of_reference_uid: empty if it says none.
+        grid: of a volume, as its header states it.
         fault: code and reason, if already its head cannot be read.
     """
 
@@ -26,6 +29,7 @@ class ReferenceFile:
     image_uids: frozenset[str] = frozenset()
     study_uid: str = ""
     frame_of_reference_uid: str = ""
+    grid: Grid | None = dataclasses.field(default=None, compare=False)
     fault: tuple[str, str] | None = None
 
     @property

@@ -5,19 +5,20 @@ lie beside either. No file is read for two kinds.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tfrecords_tools.dicom.choice import DicomConfig
+from tfrecords_tools.dicom.scan import scan
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.labels import MYOCARDIUM, region_mask
 from tfrecords_tools.sources import dicom, emidec, layouts, nifti, png
 from tfrecords_tools.sources.nifti import NiftiConfig
-from tfrecords_tools.sources.pairing import file_names
 from tfrecords_tools.sources.source import Item, LeftOut, Source
 from tfrecords_tools.study import Study
+from tfrecords_tools.workers import cores
 
 SOURCE = "auto"
 
@@ -66,6 +67,11 @@ class FoundItem:
         return self.item.key
 
     @property
+    def patient_key(self) -> str:
+        """Pseudonym of the patient, as far as it is known unread."""
+        return getattr(self.item, "patient_key", self.item.key)
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """What it is read from."""
         return self.item.files
@@ -74,31 +80,44 @@ class FoundItem:
 def source(folder: Path, config: AutoConfig, key: bytes) -> Source:
     """The studies of every kind under `folder`.
 
+    What one kind by name does not take, the next one may; what none of them takes is
+    looked into as DICOM and its references, and counted there.
+
     Raises:
         RefusedError: `NO_STUDIES` if no kind is there; what a kind refuses as a whole.
     """
     items: list[FoundItem] = []
     left_out: list[LeftOut] = []
     settings: dict[str, str | int | float] = {}
-    read_by: set[Path] = set()
-    has_dicom = False
-    for found in _kinds(folder, config, key, read_by):
-        for item in found.items:
-            if not read_by & {*item.files}:
+    known: set[Path] = set()
+    for found in _named(folder, key):
+        new = [item for item in found.items if not known & {*item.files}]
+        for item in new:
+            if config.unlabelled or getattr(item, "references", False):
                 items.append(FoundItem(item, _description(found, item), found.read))
-        read_by |= {path for item in found.items for path in item.files}
-        # What one kind does not know, another one may; DICOM is asked last.
-        has_dicom = found.name == dicom.SOURCE
-        left_out += [e for e in found.left_out if has_dicom or e.what != "file"]
-        settings |= {f"{found.name}.{k}": v for k, v in found.settings.items()}
-    if not items and not left_out:
+            else:
+                reason = "no reference by a name that is known; --unlabelled takes it"
+                left_out.append(LeftOut(item.key, reason))
+            known |= {*item.files}
+        settings |= {f"{found.name}.{k}": v for k, v in found.settings.items() if new}
+    scanned = scan(folder, config.workers or cores())
+    if not (items or left_out or scanned.headers):
         reason = "neither DICOM files nor images and references by names that are known"
         raise RefusedError(folder, "NO_STUDIES", f"{reason}; name the source")
-    if not has_dicom:
-        names, _ = file_names(folder)
-        others = len({folder / name for name in names} - read_by)
-        left_out += [LeftOut("file", "of no kind that is known", others)] * bool(others)
-    return Source(SOURCE, items, read, settings, left_out, private=True)
+    rest = dicom.of_scan(
+        scanned,
+        folder,
+        DicomConfig(),
+        key,
+        references=config.references,
+        unlabelled=config.unlabelled,
+        without=known,
+    )
+    items += [
+        FoundItem(item, _description(rest, item), rest.read) for item in rest.items
+    ]
+    settings |= {f"{rest.name}.{k}": v for k, v in rest.settings.items()}
+    return Source(SOURCE, items, read, settings, [*left_out, *rest.left_out], True)
 
 
 def read(found: FoundItem) -> Study:
@@ -123,11 +142,9 @@ def _description(found: Source, item: Item) -> str:
     return f"{found.name}: {chosen}" if chosen else found.name
 
 
-def _kinds(
-    folder: Path, config: AutoConfig, key: bytes, read_by: Collection[Path]
-) -> Iterator[Source]:
-    """The sources that find something; `read_by` grows with what each of them reads."""
-    for open_kind in _candidates(folder, config, key, read_by):
+def _named(folder: Path, key: bytes) -> Iterator[Source]:
+    """The sources that find something by names, with and then without references."""
+    for open_kind in _candidates(folder, key):
         try:
             yield open_kind()
         except RefusedError as error:
@@ -135,31 +152,19 @@ def _kinds(
                 raise
 
 
-def _candidates(
-    folder: Path, config: AutoConfig, key: bytes, read_by: Collection[Path]
-) -> Iterator[Callable[[], Source]]:
-    unlabelled = config.unlabelled
+def _candidates(folder: Path, key: bytes) -> Iterator[Callable[[], Source]]:
     yield partial(emidec.source, folder)
     for name in layouts.LAYOUTS:
-        yield partial(layouts.source, name, folder, unlabelled)
+        for unlabelled in (False, True):
+            yield partial(layouts.source, name, folder, unlabelled, key)
     for images, (pattern, words) in PAIRS.items():
         for word in words:
             references = pattern.replace("{}", word)
             pairs = NiftiConfig(images=images, references=references)
             yield partial(nifti.source, folder, pairs, key)
-        if unlabelled:
-            alone = NiftiConfig(images=images, references="", unlabelled=True)
-            yield partial(nifti.source, folder, alone, key)
+        alone = NiftiConfig(images=images, references="", unlabelled=True)
+        yield partial(nifti.source, folder, alone, key)
     if (folder / png.PngConfig().spacing_table).is_file():
-        slices = png.PngConfig(unlabelled=unlabelled)
-        yield partial(png.source, folder, slices, key)
-    yield partial(
-        dicom.source,
-        folder,
-        DicomConfig(),
-        key,
-        references=config.references,
-        unlabelled=unlabelled,
-        workers=config.workers,
-        without=read_by,
-    )
+        for unlabelled in (False, True):
+            slices = png.PngConfig(unlabelled=unlabelled)
+            yield partial(png.source, folder, slices, key)

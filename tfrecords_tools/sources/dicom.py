@@ -21,7 +21,7 @@ from tfrecords_tools.dicom.studies import FoundStudy, find_studies
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.pseudonyms import pseudonym
 from tfrecords_tools.references.config import ReferenceConfig
-from tfrecords_tools.references.matching import index, matching, read_reference
+from tfrecords_tools.references.matching import index, read_reference
 from tfrecords_tools.references.reference_file import ReferenceFile
 from tfrecords_tools.sources.source import LeftOut, Source
 from tfrecords_tools.stack import Reference, Stack
@@ -43,9 +43,7 @@ class DicomItem:
         description: what was chosen, in a few words.
         warnings: oddities that were accepted.
         refusal: code and reason of a study that is not read at all.
-        own: references that name the study or lie in its folder.
-        shared: references that only their place in the patient may assign to it.
-        shared_state: changes when one of those changes.
+        own: what was drawn on it, as far as can be told unread.
     """
 
     key: str
@@ -57,8 +55,6 @@ class DicomItem:
     refusal: tuple[str, str] | None = None
     # An item is known by its `repr`, and sets in these have no order.
     own: tuple[ReferenceFile, ...] = dataclasses.field(default=(), repr=False)
-    shared: tuple[ReferenceFile, ...] = dataclasses.field(default=(), repr=False)
-    shared_state: str = ""
 
 
 def source(
@@ -69,7 +65,6 @@ def source(
     reference_config: ReferenceConfig | None = None,
     unlabelled: bool = False,
     workers: int = 0,
-    without: Collection[Path] = (),
 ) -> Source:
     """The studies below a folder.
 
@@ -81,30 +76,58 @@ def source(
         reference_config: what the names and values in them mean.
         unlabelled: take studies that have no reference too.
         workers: processes that read headers; 0 is one a core.
-        without: files that are no references, because another source reads them.
 
     Raises:
         RefusedError: `NOT_A_FILE` if a folder is not there, `NO_STUDIES` if it holds
             no DICOM file at all.
     """
-    if references and not references.is_dir():
-        raise RefusedError(references, "NOT_A_FILE", "no such folder")
     scanned = scan(folder, workers or cores())
     if not scanned.headers:
         reason = f"none of its {len(scanned.not_dicom)} files is DICOM"
         raise RefusedError(folder, "NO_STUDIES", reason)
+    return of_scan(
+        scanned, folder, config, key, references, reference_config, unlabelled
+    )
+
+
+def of_scan(
+    scanned: Scan,
+    folder: Path,
+    config: DicomConfig,
+    key: bytes,
+    references: Path | None = None,
+    reference_config: ReferenceConfig | None = None,
+    unlabelled: bool = False,
+    without: Collection[Path] = (),
+) -> Source:
+    """The studies of a folder whose headers were read, be they none.
+
+    Args:
+        scanned: the headers.
+        folder: and the other settings: as of `source`.
+        config: as of `source`.
+        key: as of `source`.
+        references: as of `source`.
+        reference_config: as of `source`.
+        unlabelled: as of `source`.
+        without: files that another source reads.
+
+    Raises:
+        RefusedError: `NOT_A_FILE` if the folder of references is not there.
+    """
+    if references and not references.is_dir():
+        raise RefusedError(references, "NOT_A_FILE", "no such folder")
     studies = find_studies(scanned.headers, config)
     roots = [folder, references] if references else [folder]
     # A folder of references below the input is found twice.
-    found = {file.files: file for root in roots for file in index(root)}
-    found = {files: file for files, file in found.items() if not {*files} & {*without}}
-    drawn = assign(list(found.values()), studies, folder)
+    found = {file.files: file for root in roots for file in index(root, without)}
+    drawn = assign(list(found.values()), studies, roots)
     known = drawn.files | {*without}
     left_out = [*_not_looked_at(scanned, known), *drawn.left_out]
     items = []
     for study in studies:
         item = _item(study, drawn, key, unlabelled)
-        left_out += _left_out(study, item, key, config)
+        left_out += _left_out(study, item, drawn, key, config)
         if item and (item.refusal or item.slices):
             items.append(item)
     reference_config = reference_config or ReferenceConfig()
@@ -148,8 +171,7 @@ def read(item: DicomItem, config: ReferenceConfig) -> Study:
 
 
 def _reference(item: DicomItem, stack: Stack, config: ReferenceConfig) -> Reference:
-    candidates = [*item.own, *matching(stack, item.shared, config)]
-    found = read_reference(stack, candidates, config) if candidates else None
+    found = read_reference(stack, item.own, config)
     return found or Reference(
         label_map=np.zeros(stack.pixels.shape, np.uint8),
         labelled=(frozenset[str](),) * len(stack.pixels),
@@ -164,7 +186,7 @@ def _item(
     if not study.refusal:
         if not study.stack:
             return None
-        if not (own or drawn.shared or unlabelled):
+        if not (own or unlabelled):
             return None
     paths = sorted({frame.path for frame in study.stack} or {*study.files})
     return DicomItem(
@@ -176,13 +198,15 @@ def _item(
         warnings=study.warnings,
         refusal=study.refusal,
         own=own,
-        shared=drawn.shared,
-        shared_state=drawn.shared_state,
     )
 
 
 def _left_out(
-    study: FoundStudy, item: DicomItem | None, key: bytes, config: DicomConfig
+    study: FoundStudy,
+    item: DicomItem | None,
+    drawn: Drawn,
+    key: bytes,
+    config: DicomConfig,
 ) -> Iterator[LeftOut]:
     name = pseudonym(study.study_uid, key)
     yield from (LeftOut(name, reason) for reason in study.left_out)
@@ -191,6 +215,8 @@ def _left_out(
     elif item is None:
         wanted = "LGE short-axis" if config.series == "lge" else "short-axis"
         yield LeftOut(name, f"no {wanted} series in this study")
+        for file in drawn.own.get(study.study_uid, ()):
+            yield LeftOut(f"reference ({file.kind})", "of a study that is left out")
 
 
 def _not_looked_at(scanned: Scan, known: Collection[Path]) -> Iterator[LeftOut]:

@@ -53,16 +53,19 @@ LAYOUTS = {
 }
 
 
-def source(name: str, folder: Path, unlabelled: bool = False) -> Source:
+def source(
+    name: str, folder: Path, unlabelled: bool = False, key: bytes = PUBLIC_KEY
+) -> Source:
     """The studies of one of `LAYOUTS`.
 
     Args:
         name: of the data set.
         folder: that holds its files, at any depth.
         unlabelled: also take studies without references.
+        key: of the pseudonyms: another one where names may be those of patients.
 
     Raises:
         RefusedError: `NO_STUDIES`.
     """
     config = dataclasses.replace(LAYOUTS[name], unlabelled=unlabelled)
-    return paired_source(name, folder, config, PUBLIC_KEY, private=False)
+    return paired_source(name, folder, config, key, private=key != PUBLIC_KEY)

@@ -183,7 +183,8 @@ def _grid(path: Path, volume: Volume, config: NiftiConfig) -> _Grid:
     if config.orientation == "agree" and not same_grid(
         sform, qform, volume.voxels.shape
     ):
-        reason = "sform and qform differ; say which is right by `orientation`"
+        reason = "sform and qform differ; `orientation` tells the source nifti which "
+        reason += "is right"
         raise RefusedError(path, "GEOMETRY_MISMATCH", reason)
     return _Grid(volume.voxels, sform if config.orientation == "agree" else qform)
 
@@ -202,7 +203,7 @@ def _sized(
     if config.spacing == "agree" and not np.allclose(lengths, voxel_size_mm, rtol=1e-3):
         reason = (
             f"voxels of {_text(voxel_size_mm)} mm in pixdim, {_text(lengths)} mm in "
-            "the affine; say which is right by `spacing`"
+            "the affine; `spacing` tells the source nifti which is right"
         )
         raise RefusedError(path, "GEOMETRY_MISMATCH", reason)
     if config.spacing == "pixdim":
@@ -242,7 +243,7 @@ def _stack_axes(path: Path, image: _Grid, slice_axis: int) -> tuple[int, int, in
     if steps.max() > 2 * steps.min():
         reason = (
             f"pixels of {_text(steps)} mm across axis {slice_axis}: no slice is so; "
-            "say which axis counts slices by `slice_axis`"
+            "`slice_axis` tells the source nifti which axis counts slices"
         )
         raise RefusedError(path, "BAD_GEOMETRY", reason)
     return slice_axis - 1, rows, columns

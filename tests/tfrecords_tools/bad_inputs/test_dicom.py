@@ -356,7 +356,7 @@ def test_good_ones_are_three_patients(outcome):
     [
         ("two slices", "LGE: fewer than 3 slices"),
         ("long axis", "LGE: not short-axis"),
-        ("cine", "cine: not wanted; series: any takes it"),
+        ("cine", "cine: not wanted; dicom --series any takes it"),
     ],
 )
 def test_what_is_no_stack_is_left_out_with_the_reason(name, reason, outcome, study_uid):

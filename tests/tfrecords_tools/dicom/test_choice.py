@@ -39,7 +39,7 @@ def test_psir_is_chosen_and_every_other_series_has_its_reason(open_source, clini
     assert reasons(source) == [
         "LGE: magnitude; PSIR is preferred",
         "LGE: not short-axis",
-        "cine: not wanted; series: any takes it",
+        "cine: not wanted; dicom --series any takes it",
         "scout: not wanted",
     ]
 

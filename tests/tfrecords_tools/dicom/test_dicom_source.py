@@ -321,7 +321,7 @@ class TestRealSamples:
         assert source.items == []
         reasons = {entry.reason for entry in source.left_out}
         assert "no LGE short-axis series in this study" in reasons
-        assert "cine: not wanted; series: any takes it" in reasons
+        assert "cine: not wanted; dicom --series any takes it" in reasons
 
     def test_sunnybrook_is_ten_slices_of_two_phases(self, open_source):
         source = open_source(SAMPLES / "sunnybrook", series="any")

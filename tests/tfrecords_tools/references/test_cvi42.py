@@ -62,7 +62,8 @@ def test_wall_and_pool(file, stack, known, read):
         assert dice >= 0.99  # points are rounded to quarters of a pixel
     assert reference.labelled == (MYOCARDIUM,) * 5 + (frozenset(),)
     assert reference.warnings == (
-        "no reference of scar: workspaces store none; see --drawn.scar_rule",
+        "no reference of scar: workspaces store none; the source dicom rebuilds it "
+        "with --drawn.scar_rule",
     )
 
 

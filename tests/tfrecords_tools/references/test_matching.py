@@ -8,7 +8,7 @@ import pytest
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.geometry import RAS_TO_LPS
 from tfrecords_tools.references.config import ReferenceConfig, Structure
-from tfrecords_tools.references.matching import index, matching
+from tfrecords_tools.references.matching import index
 
 
 def write_labels(path, stack, known, shift_mm=0.0):
@@ -34,9 +34,10 @@ def test_two_that_match_are_refused(stack, known, read, tmp_path):
 def test_of_two_the_one_that_lies_on_the_images(stack, known, read, tmp_path):
     write_labels(tmp_path / "a.nii", stack, known, shift_mm=30)
     write_labels(tmp_path / "b.nii", stack, known)
-    assert np.array_equal(read(stack, tmp_path).label_map, known)
-    found = matching(stack, index(tmp_path), ReferenceConfig())
-    assert [file.path.name for file in found] == ["b.nii"]
+    reference = read(stack, tmp_path)
+    assert np.array_equal(reference.label_map, known)
+    warning = "1 other references are not taken (GEOMETRY_MISMATCH)"
+    assert reference.warnings == (warning,)
 
 
 def test_names_do_not_matter(stack, known, read, tmp_path):
@@ -52,7 +53,7 @@ def test_one_that_cannot_be_read_is_told(stack, known, read, tmp_path):
         read(stack, tmp_path)
     write_labels(tmp_path / "b.nii", stack, known)
     (warning,) = read(stack, tmp_path).warnings
-    assert warning.startswith("1 other references cannot be read (")
+    assert warning == "1 other references are not taken (CORRUPT)"
 
 
 def test_a_label_map_with_a_wrong_value_is_not_another_studys(
