@@ -6,8 +6,10 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+import tempfile
 import warnings
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,13 +156,24 @@ def _load(network: "keras.Model", path: Path) -> None:
         reason = f"its checksum is not that of {path.name}.sha256; train again"
         raise RefusedError(path, "CORRUPT", reason)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _unpacked(path) as weights:
             # Keras only warns where it leaves a layer with random weights.
             warnings.simplefilter("error", UserWarning)
-            network.load_weights(path)
-    except (ValueError, UserWarning):
+            network.load_weights(weights)
+    except (ValueError, KeyError, zipfile.BadZipFile, UserWarning):
         reason = "not the network of this configuration (method, model, grid.size)"
         raise RefusedError(path, "SHAPE_MISMATCH", reason) from None
+
+
+@contextlib.contextmanager
+def _unpacked(path: Path) -> Iterator[Path]:
+    """The weights in a `.keras` file, for as long as they are read.
+
+    Keras would seek in the archive, and read it from its start at every step back:
+    minutes for the largest networks.
+    """
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
+        yield Path(archive.extract("model.weights.h5", folder))
 
 
 def versions() -> dict[str, str]:

@@ -187,7 +187,7 @@ def _highest(values: list[float], share: float) -> float:
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Writes `quality.json`."""
+    """Writes `calibration.json` of a run."""
     text = json.dumps(dataclasses.asdict(calibration), indent=1, allow_nan=False)
     write_text(path, text + "\n")
 

@@ -60,7 +60,7 @@ def burden_interval(
     score, coverage = conformal_quantile(calibration.scores)
     half = score * spread_percent(prediction)
     rule = (
-        f"prediction -+ {score:.3g} x (deviation over {len(prediction.passes)} passes "
+        f"prediction ± {score:.3g} x (deviation over {len(prediction.passes)} passes "
         f"+ {LEAST_SPREAD_PERCENT:g}), split-conformal on {len(calibration.scores)} "
         "validation patients"
     )

@@ -123,7 +123,7 @@ def test_nothing_to_learn_from():
 
 
 def test_written_and_read(tmp_path):
-    path = tmp_path / "quality.json"
+    path = tmp_path / "calibration.json"
     known = fit_calibration(rings(number) for number in range(8))
     write_calibration(path, known)
     assert read_calibration(path) == known
@@ -136,7 +136,7 @@ finite = st.floats(0, 1e6)
 @given(st.lists(finite), finite)
 @settings(max_examples=20)
 def test_any_calibration_is_read_back(tmp_path_factory, scores, high):
-    path = tmp_path_factory.mktemp("any") / "quality.json"
+    path = tmp_path_factory.mktemp("any") / "calibration.json"
     known = Calibration(2, sorted(scores), {"noise": Range(-1.0, high)}, len(scores))
     write_calibration(path, known)
     assert read_calibration(path) == known
@@ -169,18 +169,18 @@ def damaged(**changes):
     ],
 )
 def test_damaged_or_foreign_files_are_refused(tmp_path, text):
-    path = tmp_path / "quality.json"
+    path = tmp_path / "calibration.json"
     path.write_text(text)
     with pytest.raises(RefusedError, match="CORRUPT"):
         read_calibration(path)
 
 
 def test_the_file_behind_the_damaged_ones_is_whole(tmp_path):
-    path = tmp_path / "quality.json"
+    path = tmp_path / "calibration.json"
     path.write_text(damaged())
     assert read_calibration(path) == KNOWN
 
 
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(RefusedError, match="NOT_A_FILE"):
-        read_calibration(tmp_path / "quality.json")
+        read_calibration(tmp_path / "calibration.json")
