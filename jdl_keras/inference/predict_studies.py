@@ -1,6 +1,7 @@
 """Predicts the studies of an input, one after another, and lists what was found."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -77,7 +78,7 @@ def _predict(
     one: InputStudy,
     output: Output,
 ) -> None:
-    made_by = _made_by(predictor, output)
+    made_by = _made_by(predictor, calibration, output)
     folder = output.folder / safe_name(one.key)
     if not output.overwrite and _is_done(folder, made_by):
         return
@@ -96,13 +97,18 @@ def _predict(
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _made_by(predictor: StudyPredictor, output: Output) -> dict:
+def _made_by(
+    predictor: StudyPredictor, calibration: Calibration | None, output: Output
+) -> dict:
     """What decides the results of a study, besides the study."""
     points = output.insertions_mm
     return {
         **dataclasses.asdict(predictor.provenance),
         "mask_rule": dataclasses.asdict(predictor.rule),
+        "calibration_sha256": hashlib.sha256(repr(calibration).encode()).hexdigest(),
         "insertions_mm": None if points is None else points.tolist(),
+        "dicom": output.dicom,
+        "include_identifiers": output.include_identifiers,
     }
 
 
@@ -130,8 +136,8 @@ def _read_prediction(folder: Path) -> dict | None:
 
 def _write_table(folder: Path) -> None:
     """Gathers the results of all studies that lie in the folder."""
-    found = map(_read_prediction, sorted(folder.iterdir()))
-    rows = [_table_row(one) for one in found if one]
+    studies = (one for one in sorted(folder.iterdir()) if one.name[0] != ".")
+    rows = [_table_row(one) for one in map(_read_prediction, studies) if one]
     write_text(folder / "studies.csv", csv_text(COLUMNS, rows))
 
 

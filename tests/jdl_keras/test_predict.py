@@ -168,12 +168,18 @@ def test_nothing_is_done_twice_and_nothing_else_is_replaced(
     content["made_by"]["method"] = "two_step"
     (other / "prediction.json").write_text(json.dumps(content))
     command = [str(trained_run.folder), str(pacs), str(out)]
+    stale = shutil.copytree(done, out / f".tmp-{done.name}")  # of one that was killed
     assert main(command) == REFUSED
+    assert [row["study"] for row in rows(out)] == [done.name, other.name]
+    shutil.rmtree(stale)
     errors = capsys.readouterr().err.splitlines()
     assert any(other.name in line and "EXISTS" in line for line in errors)
     assert not (done / "labels.nii.gz").exists()
     assert main([*command, "--overwrite"]) == REFUSED  # of the one that is cut off
     assert (done / "labels.nii.gz").exists()
+    assert main([*command, "--no-dicom"]) == REFUSED
+    errors = capsys.readouterr().err.splitlines()
+    assert sum("EXISTS" in line for line in errors) == 2
     assert "two_step" not in (other / "prediction.json").read_text()
 
 
