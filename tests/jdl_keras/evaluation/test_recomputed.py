@@ -264,7 +264,17 @@ def check_burden(found, again):
     check_around(low, bias - 1.959964 * sd, t * error)
     check_around(high, bias + 1.959964 * sd, t * error)
     check(found.pop("ccc"), lin(*zip(*pairs, strict=True)) if n > 1 else NAN)
+    check(found.pop("icc_a1"), agreement_of_two(pairs) if n > 1 else NAN)
     assert not found  # nothing is left unchecked
+
+
+def agreement_of_two(pairs):
+    """ICC(A,1) of two raters, whose mean squares are those of sums and differences."""
+    n = len(pairs)
+    subjects = statistics.variance([x + y for x, y in pairs]) / 2
+    rest = statistics.variance([x - y for x, y in pairs]) / 2
+    raters = n * statistics.fmean([x - y for x, y in pairs]) ** 2 / 2
+    return (subjects - rest) / (subjects + rest + 2 * (raters - rest) / n)
 
 
 def lin(x, y):
