@@ -16,6 +16,8 @@ from tfrecords_tools.npz_set import open_npz, write_npz
 from tfrecords_tools.record_set import open_record_set
 from tfrecords_tools.splits import SPLITS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def file(records, tmp_path):

@@ -16,6 +16,8 @@ from tfrecords_tools.sources.phantom import (
     truth,
 )
 
+pytestmark = pytest.mark.slow
+
 SEED = 4
 CONFIG = PhantomConfig(patients=12, seed=SEED)
 

@@ -12,6 +12,8 @@ import pytest
 
 from tfrecords_tools.workers import in_processes
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 HELPER = '''

@@ -20,6 +20,8 @@ from jdl_keras.run_folder import RunFolder
 from tfrecords_tools.labels import TASKS
 from tfrecords_tools.study import Study
 
+pytestmark = pytest.mark.slow
+
 GRID = Grid(size=(32, 48), spacing_mm=(2.0, 2.0), percentiles=(0.0, 100.0))
 
 

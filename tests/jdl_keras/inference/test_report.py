@@ -24,6 +24,8 @@ from jdl_keras.quantification.measurement import measure
 from tfrecords_tools.labels import TASKS
 from tfrecords_tools.study import Study
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>alert('x')</script><font size=90>&amp;"
 WEIGHTS, RECORDS = "ab" * 32, "cd" * 32
 MADE_BY = Provenance("0.1.0", "jdl", "small", (WEIGHTS,), (RECORDS,))

@@ -15,6 +15,8 @@ import pytest
 from jdl_keras.models import build_transunet, load_npz
 from jdl_keras.models.transunet import STRIDE
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / "golden"
 SPECIFICATION = json.loads((GOLDEN / "transunet_golden.json").read_text())
 OUTPUTS = np.load(GOLDEN / "transunet_golden.npz")

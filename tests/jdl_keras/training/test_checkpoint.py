@@ -10,6 +10,8 @@ from jdl_keras.training import checkpoint
 from jdl_keras.training.checkpoint import TrainingState
 from tfrecords_tools.errors import RefusedError
 
+pytestmark = pytest.mark.slow
+
 FINGERPRINT = {"seed": 0, "model.dropout": 0.2, "record set": "ab12", "keras": "3.15"}
 INPUT = np.linspace(-1, 1, 24, dtype=np.float32).reshape(8, 3)
 

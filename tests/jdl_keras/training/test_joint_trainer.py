@@ -13,6 +13,8 @@ from jdl_keras.losses import l2
 from jdl_keras.models.methods import METHODS, parts
 from jdl_keras.training.joint_trainer import JointTrainer
 
+pytestmark = pytest.mark.slow
+
 SIZE = (16, 24)
 RATE = 0.01
 LOSS = LossConfig(
