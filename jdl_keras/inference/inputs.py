@@ -124,10 +124,22 @@ def _one_file(path: Path, config: NiftiConfig, key: bytes) -> Source:
 
 
 def _read(source: Source, item: Item) -> Study | RefusedError:
-    outcome = attempt(lambda: source.read(item), item)
+    images = _without_references(item)
+    outcome = attempt(lambda: source.read(images), item)
     if isinstance(outcome, RefusedError) and source.private:
         return RefusedError(item.key, outcome.code, outcome.reason)
     return outcome
+
+
+def _without_references(item: Item) -> Item:
+    """The images alone: what is wrong with a reference is no reason not to predict."""
+    if isinstance(item, FoundItem):
+        return dataclasses.replace(item, item=_without_references(item.item))
+    if isinstance(item, DicomItem):
+        return dataclasses.replace(item, own=())
+    if isinstance(item, PairedStudy):
+        return dataclasses.replace(item, references=())
+    return item
 
 
 def dicom_slices(item: Item | None) -> Sequence[tuple[Path, int]]:
