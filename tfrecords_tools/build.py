@@ -213,18 +213,9 @@ def _with_progress(
     work: Work, items: Sequence[Item], _: Path, workers: int
 ) -> Outcomes:
     """The engine of processes, with a bar and an estimate on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
+    from tfrecords_tools.progress import shown
 
-    console = Console(stderr=True)
-    yield from track(
-        in_processes(work, items, workers),
-        "importing",
-        total=len(items),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    yield from shown(in_processes(work, items, workers), "importing", len(items))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,19 @@ from tfrecords_tools.errors import RefusedError
 
 
 @contextmanager
-def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
+def whole_file(path: Path, suffix: str = "", private: bool = False) -> Iterator[Path]:
     """A temporary name to write to; on success it becomes `path`, durably.
 
-    The temporary name ends in `suffix`, for writers that insist on one.
+    Args:
+        path: of the file.
+        suffix: end of the temporary name, for writers that insist on one.
+        private: only we can read it, from its first byte on.
     """
     temporary = path.with_name(f".tmp-{path.name}{suffix}")
     try:
+        if private:
+            temporary.touch()
+            temporary.chmod(0o600)
         yield temporary
         sync(temporary)
         os.replace(temporary, path)
@@ -53,10 +59,7 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 def write_text(path: Path, text: str, private: bool = False) -> None:
     """Replaces the file `path` by `text` in UTF-8; a private one only we can read."""
-    with whole_file(path) as temporary:
-        if private:
-            temporary.touch()
-            temporary.chmod(0o600)
+    with whole_file(path, private=private) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

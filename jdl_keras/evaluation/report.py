@@ -5,15 +5,13 @@ Whatever comes with the data (keys, settings, paths) is escaped by the template 
 
 import base64
 import dataclasses
-import importlib.resources
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import jinja2
 from matplotlib.figure import Figure
 
 from jdl_keras.evaluation import report_tables
+from jdl_keras.evaluation.html import png, rendered
 from jdl_keras.evaluation.report_tables import ReportTable
 from tfrecords_tools.files import write_text
 
@@ -95,15 +93,9 @@ def write_report(
         figures: by name, in the order shown; see `CAPTIONS`.
         context: conditions and command.
     """
-    folder = importlib.resources.files("jdl_keras.evaluation")
-    template = folder.joinpath("templates/comparison.html").read_text("utf-8")
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.from_string(template).render(
+    html = rendered(
+        "jdl_keras.evaluation",
+        "comparison.html",
         comparison=comparison,
         context=context,
         headline=report_tables.headline(comparison),
@@ -123,15 +115,11 @@ def _embedded(
 ) -> Iterable[dict[str, str]]:
     for name, figure in figures.items():
         heading, caption = CAPTIONS.get(name, (name, ""))
-        content = io.BytesIO()
-        # Without the address of Matplotlib's site that it writes into its files.
-        figure.savefig(
-            content, format="png", dpi=RESOLUTION_DPI, metadata={"Software": None}
-        )
+        content = png(figure, RESOLUTION_DPI)
         yield {
             "heading": heading,
             "caption": caption.format(candidate=candidate),
             # In its own size, so that letters are as large in all figures.
             "width": f"{figure.get_size_inches()[0]:.1f}in",
-            "png": base64.b64encode(content.getvalue()).decode("ascii"),
+            "png": base64.b64encode(content).decode("ascii"),
         }

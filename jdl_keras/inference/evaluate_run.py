@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from jdl_keras.evaluation import emidec_protocol
 from jdl_keras.evaluation.crops import measure_crop, summarise_crops
@@ -26,6 +25,7 @@ from jdl_keras.inference.trained_run import TrainedRun
 from jdl_keras.run_folder import RunFolder
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.files import write_text
+from tfrecords_tools.progress import shown
 from tfrecords_tools.study import Study
 from tfrecords_tools.study_set import StudySet
 
@@ -149,12 +149,5 @@ def _localiser_report(
 
 def _shown(record_set: StudySet, split: str, doing: str) -> Iterator[Study]:
     """The studies of a split, with a bar and the time left."""
-    console = Console(stderr=True)
-    yield from track(
-        record_set.studies(split),
-        f"{doing} {split}",
-        total=record_set.totals(split)["studies"],
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    total = record_set.totals(split)["studies"]
+    return shown(record_set.studies(split), f"{doing} {split}", total)

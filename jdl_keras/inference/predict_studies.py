@@ -6,11 +6,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import track
 
 from jdl_keras.inference.calibration import Calibration
 from jdl_keras.inference.inputs import Input, InputStudy
@@ -25,6 +22,7 @@ from jdl_keras.quantification.tables import SUMMARY_COLUMNS
 from tfrecords_tools.csv_text import csv_text
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.files import safe_name, write_text
+from tfrecords_tools.progress import shown
 
 COLUMNS = (
     *("study", "verdict", "reasons"),
@@ -49,7 +47,7 @@ def predict_studies(
     """
     output.folder.mkdir(parents=True, exist_ok=True)
     refused = 0
-    for one in _shown(studies):
+    for one in shown(studies.studies, "predicting", studies.count):
         try:
             _predict(predictor, calibration, one, output)
         except RefusedError as error:
@@ -57,19 +55,6 @@ def predict_studies(
             refused += 1
     _write_table(output.folder)
     return studies.count - refused, refused
-
-
-def _shown(studies: Input) -> Iterator[InputStudy]:
-    """The studies, with a bar and the time left."""
-    console = Console(stderr=True)
-    yield from track(
-        studies.studies,
-        "predicting",
-        total=studies.count,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _predict(

@@ -10,14 +10,13 @@ import importlib.resources
 from collections.abc import Mapping
 from pathlib import Path
 
-import jinja2
-
+from jdl_keras.evaluation.html import png, rendered
 from jdl_keras.inference import report_content as words
 from jdl_keras.inference.report_content import ReportContent, report_content
 from jdl_keras.inference.report_figures import (
     LEGEND,
+    RESOLUTION_DPI,
     bullseyes_figure,
-    png,
     slices_figure,
 )
 from jdl_keras.inference.report_pdf import WIDTH_MM, pdf
@@ -63,30 +62,24 @@ def write_report(
     def slices(height_mm: float) -> bytes:
         pixels = prediction.study.pixels
         place = WIDTH_MM, height_mm
-        drawn.append(png(slices_figure(pixels, measurements, verdict.slices, *place)))
+        figure = slices_figure(pixels, measurements, verdict.slices, *place)
+        drawn.append(png(figure, RESOLUTION_DPI))
         return drawn[-1]
 
     segments = measurements.segments
-    bullseyes = png(bullseyes_figure(segments)) if segments else None
+    bullseyes = png(bullseyes_figure(segments), RESOLUTION_DPI) if segments else None
     printed = pdf(content, slices, bullseyes)
     write_text(folder / HTML, _html(content, drawn[-1], bullseyes), private=True)
-    with whole_file(folder / PDF) as temporary:
-        temporary.touch()
-        temporary.chmod(0o600)
+    with whole_file(folder / PDF, private=True) as temporary:
         temporary.write_bytes(printed)
 
 
 def _html(content: ReportContent, slices: bytes, bullseyes: bytes | None) -> str:
     folder = importlib.resources.files("jdl_keras.inference").joinpath("templates")
     style = folder.joinpath("report.css").read_text("utf-8")
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = folder.joinpath("report.html").read_text("utf-8")
-    return environment.from_string(template).render(
+    return rendered(
+        "jdl_keras.inference",
+        "report.html",
         content=content,
         words=words,
         legend=LEGEND,

@@ -5,7 +5,6 @@ is to be looked at first has a black title and a thick frame.
 """
 
 import dataclasses
-import io
 import math
 from collections.abc import Collection, Sequence
 
@@ -291,12 +290,3 @@ def bullseyes_figure(segments: Sequence[Segment]) -> Figure:
         draw_bullseye(axes, values)
         axes.set_title(title, fontsize=11, weight="bold")
     return figure
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as the content of a PNG file."""
-    content = io.BytesIO()
-    # Without the address of Matplotlib's site that it writes into its files.
-    metadata = {"Software": None}
-    figure.savefig(content, format="png", dpi=RESOLUTION_DPI, metadata=metadata)
-    return content.getvalue()

@@ -243,6 +243,5 @@ def quiet() -> Iterator[None]:
 
 def save(dataset: hd.base.SOPClass, path: Path) -> None:
     """Writes a file that only its owner can read: it names the patient."""
-    with whole_file(path) as temporary, quiet():
-        temporary.touch(0o600)
+    with whole_file(path, private=True) as temporary, quiet():
         dataset.save_as(temporary, enforce_file_format=True, overwrite=True)

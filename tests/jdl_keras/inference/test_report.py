@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pypdf import PdfReader
 
+from jdl_keras.evaluation.html import png
 from jdl_keras.inference import report, report_content, report_figures
 from jdl_keras.inference.report import write_report
 from jdl_keras.inference.report_numbers import amount, bounds, intensity, plain
@@ -447,6 +448,7 @@ def test_each_slice_has_its_own_grey_window():
 
 
 def test_pictures_name_no_address():
-    content = report_figures.png(report_figures.bullseyes_figure([]))
+    figure = report_figures.bullseyes_figure([])
+    content = png(figure, report_figures.RESOLUTION_DPI)
     assert b"http" not in content
     assert io.BytesIO(content).read(4) == b"\x89PNG"
