@@ -58,7 +58,7 @@ def _calibration(runs: Sequence[Path]) -> "Calibration | None":
 
 def _parser() -> "ArgumentParser":
     from jdl_keras.backend import add_backend_option
-    from jdl_keras.inference.inputs import InputConfig
+    from jdl_keras.inference.input_config import InputConfig
     from tfrecords_tools.command_line import make_parser
 
     parser = make_parser(
@@ -95,8 +95,8 @@ def _parser() -> "ArgumentParser":
 
 def _open(arguments: "Namespace") -> "Input":
     """The input; for files a key is made, and the table of which study is which."""
+    from jdl_keras.inference.input_config import InputConfig
     from jdl_keras.inference.inputs import (
-        InputConfig,
         is_records,
         open_files_input,
         open_records_input,

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
     from rich.table import Table
 
-    from jdl_keras.quantification.files import MaskFiles, QuantifyConfig
+    from jdl_keras.quantification.config import QuantifyConfig
+    from jdl_keras.quantification.files import MaskFiles
     from jdl_keras.quantification.measurement import Measurements
 
 MYOCARDIUM, SCAR = "-myocardium.nii.gz", "-scar.nii.gz"
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _quantify(argv: Sequence[str] | None) -> bool:
     """Whether some of the studies were refused."""
-    from jdl_keras.quantification.files import QuantifyConfig
+    from jdl_keras.quantification.config import QuantifyConfig
     from tfrecords_tools.command_line import make_parser, parse
 
     parser = make_parser(

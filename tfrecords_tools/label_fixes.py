@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Collection
 
 import numpy as np
-from scipy import ndimage
 
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.label_shapes import enclosed_holes, pieces
@@ -53,6 +52,8 @@ def without_holes(
     labelled = label_map != Tissue.BACKGROUND
     if not labelled.any():
         return mended
+    from scipy import ndimage  # see `label_shapes`
+
     _, nearest = ndimage.distance_transform_edt(~labelled, return_indices=True)
     for hole in pieces(enclosed_holes(labelled)):
         if np.count_nonzero(hole) * pixel_mm2 < below_mm2:

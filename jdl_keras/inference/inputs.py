@@ -4,9 +4,8 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
-from tfrecords_tools.dicom.choice import DicomConfig
+from jdl_keras.inference.input_config import InputConfig
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.manifest import MANIFEST_NAME
 from tfrecords_tools.npz_set import SUFFIX
@@ -14,29 +13,12 @@ from tfrecords_tools.pseudonyms import pseudonym
 from tfrecords_tools.record_set import open_record_set
 from tfrecords_tools.sources import auto, dicom, nifti
 from tfrecords_tools.sources.auto import FoundItem
+from tfrecords_tools.sources.config import AutoConfig, NiftiConfig
 from tfrecords_tools.sources.dicom import DicomItem
-from tfrecords_tools.sources.nifti import NiftiConfig
 from tfrecords_tools.sources.pairing import PairedStudy
 from tfrecords_tools.sources.source import Item, Source
 from tfrecords_tools.spool import attempt
 from tfrecords_tools.study import Study
-
-
-@dataclasses.dataclass(frozen=True)
-class InputConfig:
-    """How the input is read.
-
-    Attributes:
-        source: what a folder holds; a record set and a single NIfTI file are known.
-        dicom: of DICOM files.
-        nifti: of NIfTI files.
-        split: of a record set.
-    """
-
-    source: Literal["auto", "dicom", "nifti"] = "auto"
-    dicom: DicomConfig = dataclasses.field(default_factory=DicomConfig)
-    nifti: NiftiConfig = dataclasses.field(default_factory=NiftiConfig)
-    split: Literal["train", "validation", "test"] = "test"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +95,7 @@ def _source(path: Path, config: InputConfig, key: bytes) -> Source:
     if config.source == "nifti":
         every = dataclasses.replace(config.nifti, unlabelled=True)
         return nifti.source(path, every, key)
-    return auto.source(path, auto.AutoConfig(unlabelled=True), key)
+    return auto.source(path, AutoConfig(unlabelled=True), key)
 
 
 def _one_file(path: Path, config: NiftiConfig, key: bytes) -> Source:

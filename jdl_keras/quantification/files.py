@@ -3,22 +3,22 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from jdl_keras.evaluation.figures import save_figure
 from jdl_keras.quantification.bullseye import bullseye_figures
+from jdl_keras.quantification.config import QuantifyConfig
 from jdl_keras.quantification.insertion import insertions_of_cavity
-from jdl_keras.quantification.masks import SliceOrder, WallMasks, base_first
+from jdl_keras.quantification.masks import WallMasks, base_first
 from jdl_keras.quantification.measurement import Measurements, measure
-from jdl_keras.quantification.remote import RemoteRule
 from jdl_keras.quantification.tables import texts
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.files import write_text
 from tfrecords_tools.labels import Tissue
+from tfrecords_tools.sources.config import NiftiConfig
 from tfrecords_tools.sources.labelled import MaskPatterns
-from tfrecords_tools.sources.nifti import LabelledVolume, NiftiConfig, read_labelled
+from tfrecords_tools.sources.nifti import LabelledVolume, read_labelled
 
 WRITTEN = (
     *("measurements.json", "measurements.csv", "slices.csv", "segments.csv"),
@@ -27,45 +27,6 @@ WRITTEN = (
 """What a folder of measurements may hold."""
 
 _ANY = "{study}"
-
-
-@dataclasses.dataclass(frozen=True)
-class QuantifyConfig:
-    """How masks are understood and measured.
-
-    Attributes:
-        labels: value of a label map to tissue; 0 is background unless named. Without
-            SCAR nobody looked for scar.
-        slice_order: which slice comes first in the file; `auto` goes by the directions
-            in the file and else assumes the base, with a warning.
-        spacing: voxel sizes must agree, or which of the two headers is right.
-        orientation: sform and qform must agree, or which of them is right.
-        slice_axis: the axis of the array that counts slices.
-        fill_holes: count wall that scar encloses as MVO, and so as scar.
-        remote_rule: how remote wall is found where no mask of it is given.
-        fwhm_base: what the height of the brightest scar is measured from; zero is for
-            magnitude images only.
-        insertions_mm: anterior insertion of the RV as x, y, z in LPS, one point or
-            several at different heights.
-        insertion_voxels: the same as indices of the file's array, counted from 0.
-    """
-
-    labels: dict[int, Tissue] = dataclasses.field(
-        default_factory=lambda: {int(tissue): tissue for tissue in Tissue}
-    )
-    slice_order: SliceOrder = "auto"
-    spacing: Literal["agree", "pixdim", "affine"] = "agree"
-    orientation: Literal["agree", "sform", "qform"] = "agree"
-    slice_axis: Literal[1, 2, 3] = 3
-    fill_holes: bool = False
-    remote_rule: RemoteRule = "auto"
-    fwhm_base: Literal["remote", "minimum", "zero"] = "remote"
-    insertions_mm: list[tuple[float, float, float]] = dataclasses.field(
-        default_factory=list
-    )
-    insertion_voxels: list[tuple[float, float, float]] = dataclasses.field(
-        default_factory=list
-    )
 
 
 @dataclasses.dataclass(frozen=True)

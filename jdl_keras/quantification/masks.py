@@ -2,11 +2,11 @@
 
 import dataclasses
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
+from jdl_keras.quantification.config import SliceOrder
 from tfrecords_tools import geometry
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.label_shapes import (
@@ -21,8 +21,6 @@ HOLE_RULE = (
     "areas of wall without scar that scar of the same slice encloses are counted as "
     "MVO, and so as scar"
 )
-
-SliceOrder = Literal["auto", "base_first", "apex_first"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

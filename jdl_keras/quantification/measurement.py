@@ -8,12 +8,9 @@ from jdl_keras.quantification import aha17
 from jdl_keras.quantification.burden import Burden, burden, slice_burdens, volume_ml
 from jdl_keras.quantification.chords import SliceChords, any_anchor, slice_chords
 from jdl_keras.quantification.completeness import Completeness, completeness
+from jdl_keras.quantification.config import RemoteRule
 from jdl_keras.quantification.masks import WallMasks, with_filled_holes
-from jdl_keras.quantification.remote import (
-    RemoteRule,
-    automatic_remote,
-    given_remote,
-)
+from jdl_keras.quantification.remote import automatic_remote, given_remote
 from jdl_keras.quantification.thresholds import ThresholdScar, threshold_scars
 from jdl_keras.quantification.transmurality import (
     Layer,

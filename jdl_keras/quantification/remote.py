@@ -1,12 +1,12 @@
 """Remote wall: the part without enhancement that thresholds are measured against."""
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
 from jdl_keras.quantification.chords import any_anchor
+from jdl_keras.quantification.config import RemoteRule
 from jdl_keras.quantification.masks import WallMasks
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.label_shapes import distance_mm
@@ -19,7 +19,6 @@ SECTORS = 6
 LEAST_PIXELS = 20
 """Fewer do not tell a deviation."""
 
-RemoteRule = Literal["auto", "beyond_scar", "darkest_sector"]
 
 RULES = {
     "given": "remote mask as given",

@@ -17,7 +17,7 @@ from jdl_keras.inference.study_prediction import (
     StudyPrediction,
     Verdict,
 )
-from tfrecords_tools.dicom.choice import DicomConfig
+from tfrecords_tools.dicom.config import DicomConfig
 from tfrecords_tools.dicom.stacks import read_stack
 from tfrecords_tools.labels import MYOCARDIUM, SCAR, region_mask
 from tfrecords_tools.references.config import ReferenceConfig

@@ -14,7 +14,8 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "tfrecords_tools"))
 import dicom_writing
 
-from jdl_keras.inference.inputs import InputConfig, open_files_input
+from jdl_keras.inference.input_config import InputConfig
+from jdl_keras.inference.inputs import open_files_input
 from jdl_keras.inference.study_predictor import StudyPredictor
 from jdl_keras.predict import main
 from jdl_keras.run_folder import RunFolder

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tfrecords_tools import files
-from tfrecords_tools.dicom.choice import DicomConfig, choose, describe, slices
+from tfrecords_tools.dicom.choice import choose, describe, slices
+from tfrecords_tools.dicom.config import DicomConfig
 from tfrecords_tools.dicom.frames import Frame
 from tfrecords_tools.dicom.scan import Header
 from tfrecords_tools.dicom.stacks import placed

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tfrecords_tools.dicom.choice import DicomConfig
+from tfrecords_tools.dicom.config import DicomConfig
 from tfrecords_tools.dicom.scan import scan
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.labels import MYOCARDIUM, region_mask
 from tfrecords_tools.sources import dicom, emidec, layouts, nifti, png
-from tfrecords_tools.sources.nifti import NiftiConfig
+from tfrecords_tools.sources.config import AutoConfig, NiftiConfig, PngConfig
 from tfrecords_tools.sources.source import Item, LeftOut, Source
 from tfrecords_tools.study import Study
 from tfrecords_tools.workers import cores
@@ -30,21 +30,6 @@ PAIRS = {
     "**/imagesTr/{study}_0000.nii*": ("**/{}/{study}.nii*", ("labelsTr",)),
 }
 """Images, and what their label maps are called."""
-
-
-@dataclasses.dataclass(frozen=True)
-class AutoConfig:
-    """What is taken from a folder of anything.
-
-    Attributes:
-        references: folder of references of DICOM studies, beside those among them.
-        unlabelled: also take studies without references.
-        workers: processes that read headers.
-    """
-
-    references: Path | None = None
-    unlabelled: bool = False
-    workers: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +149,7 @@ def _candidates(folder: Path, key: bytes) -> Iterator[Callable[[], Source]]:
             yield partial(nifti.source, folder, pairs, key)
         alone = NiftiConfig(images=images, references="", unlabelled=True)
         yield partial(nifti.source, folder, alone, key)
-    if (folder / png.PngConfig().spacing_table).is_file():
+    if (folder / PngConfig().spacing_table).is_file():
         for unlabelled in (False, True):
-            slices = png.PngConfig(unlabelled=unlabelled)
+            slices = PngConfig(unlabelled=unlabelled)
             yield partial(png.source, folder, slices, key)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfrecords_tools.dicom.choice import DicomConfig
+from tfrecords_tools.dicom.config import DicomConfig
 from tfrecords_tools.dicom.drawn import Drawn, assign
 from tfrecords_tools.dicom.scan import Scan, scan
 from tfrecords_tools.dicom.stacks import read_stack

@@ -15,12 +15,13 @@ from pathlib import Path
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.pseudonyms import PUBLIC_KEY, pseudonym
 from tfrecords_tools.sources import nifti
+from tfrecords_tools.sources.config import NiftiConfig
 from tfrecords_tools.sources.pairing import PairedStudy
 from tfrecords_tools.sources.source import Source
 
 SOURCE = "emidec"
 
-CONFIG = nifti.NiftiConfig(
+CONFIG = NiftiConfig(
     images="{study}/Images/{study}.nii.gz",
     references="{study}/Contours/{study}.nii.gz",
     slice_order="apex_first",

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from tfrecords_tools.labels import Tissue
 from tfrecords_tools.pseudonyms import PUBLIC_KEY
-from tfrecords_tools.sources.nifti import NiftiConfig, paired_source
+from tfrecords_tools.sources.config import NiftiConfig
+from tfrecords_tools.sources.nifti import paired_source
 from tfrecords_tools.sources.source import Source
 
 LAYOUTS = {

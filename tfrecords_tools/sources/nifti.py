@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from nibabel import orientations
@@ -16,7 +15,8 @@ from nibabel import orientations
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.geometry import RAS_TO_LPS, same_grid
 from tfrecords_tools.nifti_files import Volume, read_volume
-from tfrecords_tools.sources.labelled import LabelledFiles, tissues
+from tfrecords_tools.sources.config import NiftiConfig
+from tfrecords_tools.sources.labelled import tissues
 from tfrecords_tools.sources.pairing import (
     Files,
     PairedStudy,
@@ -28,44 +28,6 @@ from tfrecords_tools.sources.volume_study import make_study
 from tfrecords_tools.study import Study
 
 SOURCE = "nifti"
-
-
-@dataclasses.dataclass(frozen=True)
-class NiftiConfig(LabelledFiles):
-    """How NIfTI files are found and understood.
-
-    Patterns are paths under the input folder, such as `{patient}/{study}_LGE.nii*`:
-    the same `{study}` and `{patient}` pair an image with its reference, `*` stands for
-    any part of a name and `**/` for any folders. All studies of a patient stay in one
-    split; without `{patient}`, each study is a patient.
-
-    Attributes:
-        images: pattern of the images' paths under the input, such as
-            {patient}/{study}_LGE.nii*: what {study} and {patient} stand for pairs an
-            image with its reference, * stands for any part of a name, **/ for folders.
-        references: pattern of the label maps; empty if there are none.
-        masks: patterns of binary masks, in place of label maps.
-        labels: value to tissue; 0 is background unless named. A task whose tissue
-            (HEALTHY_MYOCARDIUM, SCAR) is not named is not labelled.
-        slice_order: which slice comes first in the file; `auto` goes by the directions
-            in the file where they are oblique, as those of a short axis are, and else
-            assumes the base, with a warning.
-        unlabelled: also take studies without references.
-        spacing: voxel sizes must agree, or which of the two headers is right.
-        orientation: sform and qform must agree, or which of them is right.
-        slice_axis: the axis of the array that counts slices.
-    """
-
-    images: str = "{study}/image.nii*"
-    references: str = "{study}/mask.nii*"
-    spacing: Literal["agree", "pixdim", "affine"] = "agree"
-    orientation: Literal["agree", "sform", "qform"] = "agree"
-    slice_axis: Literal[1, 2, 3] = 3
-
-    def settings(self) -> dict[str, str | int | float]:
-        """What decides a study's bits."""
-        names = ("spacing", "orientation", "slice_axis")
-        return super().settings() | {name: getattr(self, name) for name in names}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

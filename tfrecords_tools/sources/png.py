@@ -5,7 +5,6 @@ import dataclasses
 import math
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -13,7 +12,8 @@ from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.files import read_bounded
 from tfrecords_tools.nifti_files import MAX_VOXELS
 from tfrecords_tools.png_files import read_grey
-from tfrecords_tools.sources.labelled import LabelledFiles, tissues
+from tfrecords_tools.sources.config import PngConfig
+from tfrecords_tools.sources.labelled import tissues
 from tfrecords_tools.sources.pairing import (
     Files,
     Name,
@@ -29,38 +29,6 @@ SOURCE = "png"
 
 SPACINGS = ("spacing_mm_rows", "spacing_mm_columns", "slice_spacing_mm")
 MAX_TABLE_BYTES = 2**24
-
-
-@dataclasses.dataclass(frozen=True)
-class PngConfig(LabelledFiles):
-    """How PNG slices are found and understood.
-
-    Patterns are paths under the input folder: the same `{study}`, `{patient}` and
-    `{index}` pair an image with its reference, `*` stands for any part of a name and
-    `**/` for any folders. All studies of a patient stay in one split; without
-    `{patient}`, each study is a patient.
-
-    Attributes:
-        images: pattern of the images' paths under the input, such as
-            {patient}/{study}/{index}.png: what {study}, {patient} and {index} (of the
-            slice) stand for pairs an image with its reference, * stands for any part of
-            a name, **/ for folders.
-        references: pattern of the label maps; empty if there are none.
-        masks: patterns of binary masks, in place of label maps.
-        labels: value to tissue; 0 is background unless named. A task whose tissue
-            (HEALTHY_MYOCARDIUM, SCAR) is not named is not labelled.
-        slice_order: which index comes first; `auto` assumes the base, with a warning.
-        unlabelled: also take studies without references.
-        spacing_table: CSV file under the input folder with the columns study,
-            spacing_mm_rows, spacing_mm_columns, slice_spacing_mm, and patient if
-            patterns tell patients.
-    """
-
-    images: str = "{study}_{index}.png"
-    references: str = "{study}_{index}_mask.png"
-    spacing_table: str = "spacing.csv"
-
-    NEEDED: ClassVar[frozenset[str]] = frozenset({"study", "index"})
 
 
 def source(folder: Path, config: PngConfig, key: bytes) -> Source:

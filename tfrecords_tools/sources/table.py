@@ -1,19 +1,21 @@
-"""The sources that `build` knows, one entry each."""
+"""The sources that `build` knows, one entry each; imported when they are opened."""
 
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tfrecords_tools.dicom.choice import DicomConfig
-from tfrecords_tools.references.config import ReferenceConfig
-from tfrecords_tools.sources import auto, dicom, emidec, layouts, nifti, phantom, png
+from tfrecords_tools.dicom.config import DicomConfig
+from tfrecords_tools.sources.config import (
+    AutoConfig,
+    DataSet,
+    DicomBuild,
+    NiftiConfig,
+    NoSettings,
+    PhantomConfig,
+    PngConfig,
+)
 from tfrecords_tools.sources.source import Source
-
-
-@dataclasses.dataclass(frozen=True)
-class NoSettings:
-    """Settings of a source that has none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,35 +38,39 @@ class SourceCommand:
     private: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class DataSet:
-    """Settings of a known data set.
+def _phantom(_: Path, config: PhantomConfig, key: bytes) -> Source:
+    from tfrecords_tools.sources import phantom
 
-    Args:
-        unlabelled: also take studies without references.
-    """
-
-    unlabelled: bool = False
+    return phantom.source(config)
 
 
-@dataclasses.dataclass(frozen=True)
-class DicomBuild(DicomConfig):
-    """Settings of DICOM folders and of what was drawn on their images.
+def _emidec(folder: Path, _: NoSettings, key: bytes) -> Source:
+    from tfrecords_tools.sources import emidec
 
-    Args:
-        references: folder of reference files, beside those among the images.
-        drawn: what names and values in reference files mean.
-        unlabelled: also take studies without references.
-        workers: processes that read headers; 0 is one a core.
-    """
+    return emidec.source(folder)
 
-    references: Path | None = None
-    drawn: ReferenceConfig = dataclasses.field(default_factory=ReferenceConfig)
-    unlabelled: bool = False
-    workers: int = 0
+
+def _auto(folder: Path, config: AutoConfig, key: bytes) -> Source:
+    from tfrecords_tools.sources import auto
+
+    return auto.source(folder, config, key)
+
+
+def _nifti(folder: Path, config: NiftiConfig, key: bytes) -> Source:
+    from tfrecords_tools.sources import nifti
+
+    return nifti.source(folder, config, key)
+
+
+def _png(folder: Path, config: PngConfig, key: bytes) -> Source:
+    from tfrecords_tools.sources import png
+
+    return png.source(folder, config, key)
 
 
 def _dicom(folder: Path, build: DicomBuild, key: bytes) -> Source:
+    from tfrecords_tools.sources import dicom
+
     names = (field.name for field in dataclasses.fields(DicomConfig))
     return dicom.source(
         folder,
@@ -79,6 +85,8 @@ def _dicom(folder: Path, build: DicomBuild, key: bytes) -> Source:
 
 def _data_set(name: str, help: str) -> SourceCommand:
     def open(folder: Path, config: DataSet, _: bytes) -> Source:
+        from tfrecords_tools.sources import layouts
+
         return layouts.source(name, folder, config.unlabelled)
 
     return SourceCommand(help, open, DataSet)
@@ -87,20 +95,18 @@ def _data_set(name: str, help: str) -> SourceCommand:
 SOURCES = {
     "phantom": SourceCommand(
         "Studies with known truth, drawn.",
-        lambda folder, config, key: phantom.source(config),
-        phantom.PhantomConfig,
+        _phantom,
+        PhantomConfig,
         input=None,
     ),
-    "emidec": SourceCommand(
-        "The EMIDEC data set.", lambda folder, config, key: emidec.source(folder)
-    ),
+    "emidec": SourceCommand("The EMIDEC data set.", _emidec),
     "myops": _data_set("myops", "The MyoPS 2020 data set."),
     "mscmr": _data_set("mscmr", "The MS-CMRSeg 2019 data set."),
     "acdc": _data_set("acdc", "The ACDC 2017 data set."),
     "auto": SourceCommand(
         "Whatever a folder holds: the kinds below, told apart by content and names.",
-        auto.source,
-        auto.AutoConfig,
+        _auto,
+        AutoConfig,
         "folder of studies",
         private=True,
     ),
@@ -113,15 +119,15 @@ SOURCES = {
     ),
     "nifti": SourceCommand(
         "Images with masks or label maps as NIfTI.",
-        nifti.source,
-        nifti.NiftiConfig,
+        _nifti,
+        NiftiConfig,
         "folder that the patterns of names start at",
         private=True,
     ),
     "png": SourceCommand(
         "Pairs of PNG files with a table of spacings.",
-        png.source,
-        png.PngConfig,
+        _png,
+        PngConfig,
         "folder that the patterns of names start at",
         private=True,
     ),

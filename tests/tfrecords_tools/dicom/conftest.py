@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfrecords_tools.dicom.choice import DicomConfig
+from tfrecords_tools.dicom.config import DicomConfig
 from tfrecords_tools.sources import dicom
 
 KEY = b"key of the tests"

@@ -9,7 +9,8 @@ import pytest
 from tfrecords_tools.build import main
 from tfrecords_tools.errors import DONE, REFUSED, RefusedError
 from tfrecords_tools.manifest import load_manifest
-from tfrecords_tools.sources.auto import AutoConfig, read, source
+from tfrecords_tools.sources.auto import read, source
+from tfrecords_tools.sources.config import AutoConfig
 
 KEY = b"a key"
 AFFINE = np.diag([-1.25, -1.25, 10.0, 1.0])

@@ -15,8 +15,9 @@ from tfrecords_tools.geometry import RAS_TO_LPS, TOWARDS_APEX, towards_apex
 from tfrecords_tools.labels import Tissue
 from tfrecords_tools.pseudonyms import PUBLIC_KEY, pseudonym
 from tfrecords_tools.sources import emidec
+from tfrecords_tools.sources.config import NiftiConfig
 from tfrecords_tools.sources.labelled import MaskPatterns
-from tfrecords_tools.sources.nifti import NiftiConfig, source
+from tfrecords_tools.sources.nifti import source
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data" / "emidec"
 KEY = b"a key"

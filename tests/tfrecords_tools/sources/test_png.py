@@ -15,8 +15,9 @@ from tfrecords_tools import png_files
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.labels import Tissue
 from tfrecords_tools.png_files import read_grey
+from tfrecords_tools.sources.config import PngConfig
 from tfrecords_tools.sources.labelled import MaskPatterns
-from tfrecords_tools.sources.png import PngConfig, source
+from tfrecords_tools.sources.png import source
 
 KEY = b"a key"
 HEADER = "study,spacing_mm_rows,spacing_mm_columns,slice_spacing_mm\n"

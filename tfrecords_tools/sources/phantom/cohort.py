@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.labels import MYOCARDIAL_DENSITY_G_PER_ML, TASKS, Tissue
 from tfrecords_tools.pseudonyms import PUBLIC_KEY, pseudonym
+from tfrecords_tools.sources.config import PhantomConfig
 from tfrecords_tools.sources.phantom import torso as body
 from tfrecords_tools.sources.phantom.acquisition import acquire, draw_scan
 from tfrecords_tools.sources.phantom.anatomy import Ventricle, draw_ventricle
@@ -24,36 +24,6 @@ from tfrecords_tools.sources.source import Source
 from tfrecords_tools.study import Study
 
 SOURCE = "phantom"
-
-
-@dataclasses.dataclass(frozen=True)
-class PhantomConfig:
-    """A synthetic cohort.
-
-    Args:
-        patients: how many; a cohort of 60 begins with the cohort of 10.
-        seed: which cohort; patient i depends on (seed, i) and on nothing else.
-        noise: factor on the deviation of the scanners' noise. The noise itself and
-            all else of a patient stay the same; ghosts of breathing are no noise.
-
-    Raises:
-        RefusedError: if there would be no patient, the seed is negative, or the noise
-            is.
-    """
-
-    patients: int = 120
-    seed: int = 0
-    noise: float = 1.0
-
-    def __post_init__(self):
-        for name, least in (("patients", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value < least:
-                reason = f"expected {least} or more, got {value}"
-                raise RefusedError(name, "CONFIG", reason)
-        if not 0 <= self.noise < math.inf:
-            reason = f"expected a number of 0 or more, got {self.noise}"
-            raise RefusedError("noise", "CONFIG", reason)
 
 
 @dataclasses.dataclass(frozen=True)
