@@ -19,9 +19,11 @@ def compiled(function: Callable, network: keras.Model) -> Callable:
 def _by_tensorflow(function: Callable, _: keras.Model) -> Callable:
     import tensorflow as tf
 
-    # One graph for images of any size and number.
+    # One graph for images of any size and number. Nothing branches on a tensor's value:
+    # rewriting the source for that would cost a fifth of a second at every start.
     shapes = ([None, None, None], [None, 2], [None, 2], [])
-    return tf.function(function, input_signature=[tf.TensorSpec(s) for s in shapes])
+    signature = [tf.TensorSpec(shape) for shape in shapes]
+    return tf.function(function, input_signature=signature, autograph=False)
 
 
 def _by_jax(function: Callable, network: keras.Model) -> Callable:

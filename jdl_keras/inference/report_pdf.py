@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
+from reportlab import rl_config
 from reportlab.lib.colors import Color, black, white
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
@@ -43,6 +44,9 @@ FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
 """Matplotlib brings them; they know Greek, Cyrillic and Arabic, not Chinese."""
 
 GREY = Color(0.33, 0.33, 0.33)
+
+rl_config.useA85 = 0
+"""Pictures as bytes, not as letters: smaller, and Python is slow to spell them."""
 
 
 def pdf(
