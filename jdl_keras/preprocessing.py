@@ -86,7 +86,7 @@ def grid_to_native(
         spacing_mm: (B, 2) of the native (rows, columns).
         centre: (B, 2) native (row, column) on which the grid is centred.
         rotation_degrees: by which the grid is turned about its centre, from the columns
-            towards the rows; a scalar.
+            towards the rows; a scalar, or (B,).
     """
     return _pixel_map(*_of_grid(grid), spacing_mm, centre, rotation_degrees)
 

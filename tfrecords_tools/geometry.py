@@ -8,6 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+PIXEL_SPACING_MM = (0.1, 10.0)
+"""Smallest and largest distance of neighbouring pixels that is believed."""
+
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """NIfTI speaks RAS, DICOM speaks LPS; the matrix is its own inverse."""
 
@@ -91,8 +94,9 @@ def fault(affine: np.ndarray) -> str | None:
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         return "expected a finite 4x4 affine"
     steps = np.linalg.norm(affine[:3, :3], axis=0)
-    if (steps[:2] < 0.1).any() or (steps[:2] > 10).any():
-        return f"pixel spacing {steps[:2]} not in 0.1-10 mm"
+    smallest, largest = PIXEL_SPACING_MM
+    if (steps[:2] < smallest).any() or (steps[:2] > largest).any():
+        return f"pixel spacing {steps[:2]} not in {smallest:g}-{largest:g} mm"
     if not 0.5 <= slice_spacing_mm(affine) <= 50:
         return f"slice spacing {slice_spacing_mm(affine):.3g} not in 0.5-50 mm"
     return None

@@ -1,0 +1,43 @@
+"""Exports a trained run for servers: `python -m jdl_keras.export RUN OUT`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfrecords_tools.errors import RefusedError, run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    return run_command(lambda: _export(argv))
+
+
+def _export(argv: Sequence[str] | None) -> None:
+    from jdl_keras.backend import choose_backend, load_backend
+    from jdl_keras.run_folder import RunFolder
+    from tfrecords_tools.command_line import make_parser, parse
+
+    parser = make_parser(
+        "jdl_keras.export", "Exports a trained run as a SavedModel for servers."
+    )
+    parser.add_argument("run", type=Path, help="folder that train wrote")
+    out = "folder of the model; the version becomes a folder in it, named by its number"
+    parser.add_argument("out", type=Path, help=out)
+    number = "of the version (default: the next free one)"
+    parser.add_argument("--version", type=int | None, help=number)
+    arguments = parse(parser, argv)
+    if arguments.version is not None and arguments.version < 1:
+        reason = f"expected 1 or more, got {arguments.version}"
+        raise RefusedError("version", "CONFIG", reason)
+    RunFolder(arguments.run).load_config()  # a wrong folder is told before all else
+    choose_backend("tensorflow")  # a SavedModel is TensorFlow's
+    load_backend()
+
+    from jdl_keras.serving.export import export_run
+
+    version = export_run(arguments.run, arguments.out, arguments.version)
+    print(f"exported {version}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Trained runs as models that servers load."""

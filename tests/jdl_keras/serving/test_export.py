@@ -1,0 +1,225 @@
+"""An exported model computes what the run computes, and needs none of our code."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from jdl_keras.export import main
+from jdl_keras.inference.predictor import equal_rotations, predict
+from jdl_keras.inference.trained_run import TrainedRun
+from jdl_keras.preprocessing import Grid
+from jdl_keras.run_folder import RunFolder
+from jdl_keras.serving.model_card import read_card, verify
+from tfrecords_tools import schema
+from tfrecords_tools.errors import DONE, REFUSED, RefusedError
+from tfrecords_tools.shards import read_records
+
+pytestmark = pytest.mark.slow
+
+TEN = [
+    # rows, columns, their spacings in mm, and slices; 17 are more than fit in a batch
+    *((48, 40, 2.0, 2.0, 3), (40, 48, 2.0, 2.0, 1), (64, 64, 1.5, 1.5, 2)),
+    *((33, 57, 2.5, 1.25, 2), (96, 20, 1.0, 4.0, 3), (128, 128, 0.7, 0.7, 2)),
+    *((16, 16, 6.0, 6.0, 4), (70, 50, 1.3, 1.4, 17), (5, 90, 9.9, 1.0, 2)),
+    (200, 180, 0.9, 0.8, 1),
+]
+
+
+@pytest.fixture(scope="module")
+def exported(trained_run, tmp_path_factory):
+    """The only version of the trained run, made for three rotations."""
+    root = tmp_path_factory.mktemp("exported")
+    run = shutil.copytree(trained_run.folder, root / "run")
+    config = (run / "config.yaml").read_text()
+    assert "rotations: 1" in config
+    (run / "config.yaml").write_text(config.replace("rotations: 1", "rotations: 3"))
+    assert main([str(run), str(root / "model")]) == DONE
+    folder = root / "model" / "1"
+    loaded = tf.saved_model.load(str(folder))
+    return SimpleNamespace(
+        run=TrainedRun(RunFolder(run)),
+        folder=folder,
+        model=loaded,  # its signatures live as long as it does
+        call=loaded.signatures,
+    )
+
+
+@pytest.fixture(scope="module")
+def studies(make_study):
+    random = np.random.default_rng(0)
+    return [
+        make_study(
+            number,
+            slices=slices,
+            pixels=random.gamma(2, 50 * number + 1, (slices, rows, columns)).astype(
+                np.float32
+            ),
+            label_map=np.zeros((slices, rows, columns), np.uint8),
+            affine=np.diag([row_mm, column_mm, 8, 1]),
+        )
+        for number, (rows, columns, row_mm, column_mm, slices) in enumerate(TEN)
+    ]
+
+
+def spacings(study, count=1):
+    return tf.constant([study.spacing_mm] * count, tf.float32)
+
+
+def test_studies_and_passes_are_those_of_the_run(exported, studies):
+    predictor = exported.run.predictor("localiser")
+    degrees = equal_rotations(4)
+    for study in studies:
+        pixels, spacing_mm = tf.constant(study.pixels[None]), spacings(study)
+        found = exported.call["study"](images=pixels, spacing_mm=spacing_mm)
+        for task, values in predictor.probability_maps(study).items():
+            # float32 sums in another order: the promise of the served model
+            np.testing.assert_allclose(found[task][0], values, atol=1e-5)
+        for turn, (maps, reach) in zip(
+            degrees, predictor.passes(study, degrees), strict=True
+        ):
+            found = exported.call["study_pass"](
+                images=pixels,
+                spacing_mm=spacing_mm,
+                rotation_degrees=tf.constant([turn], tf.float32),
+            )
+            for name, values in {**maps, "reach": reach}.items():
+                np.testing.assert_allclose(found[name][0], values, atol=1e-5)
+
+
+def test_slices_by_themselves_are_those_of_the_run(exported, studies):
+    run, localiser = exported.run, exported.run.folder.load_localiser()
+    for study in studies:
+        inputs = tf.constant(study.pixels), spacings(study, len(study.pixels))
+        centres = tf.constant(localiser.slice_centres(study))
+        grid = Grid.from_config(run.config.grid)
+        expected = predict(run.network, grid, *inputs, centres, rotations=3)
+        found = exported.call["serving_default"](images=inputs[0], spacing_mm=inputs[1])
+        records = tf.constant([schema.encode(one) for one in study.slices()])
+        of_records = exported.call["serialized_examples"](examples=records)
+        for task, values in expected.items():
+            np.testing.assert_allclose(found[task], values, atol=1e-5)
+            np.testing.assert_array_equal(of_records[task], found[task])
+
+
+def test_studies_of_one_call_do_not_see_each_other(exported, studies):
+    one = studies[0]
+    both = tf.constant(np.stack([one.pixels, one.pixels[:, ::-1]]))
+    found = exported.call["study"](images=both, spacing_mm=spacings(one, 2))
+    for index in (0, 1):
+        alone = exported.call["study"](
+            images=both[index : index + 1], spacing_mm=spacings(one)
+        )
+        for task, values in alone.items():
+            np.testing.assert_allclose(found[task][index], values[0], atol=1e-5)
+
+
+WITHOUT_US = """
+import sys
+ours = ("keras", "keras_hub", "tf_keras", "jdl_keras", "tfrecords_tools")
+sys.modules.update(dict.fromkeys(ours))  # None: whoever imports one fails
+import numpy as np, tensorflow as tf
+folder, inputs, outputs = sys.argv[1:]
+inputs = np.load(inputs)
+model = tf.saved_model.load(folder)
+served = model.signatures["serving_default"]
+maps = served(**{name: tf.constant(inputs[name]) for name in inputs})
+np.savez(outputs, **{name: values.numpy() for name, values in maps.items()})
+"""
+
+
+def test_it_needs_neither_our_packages_nor_keras(exported, studies, tmp_path):
+    study = studies[0]
+    inputs = {"images": study.pixels, "spacing_mm": spacings(study, 3).numpy()}
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", WITHOUT_US, exported.folder),
+            *(tmp_path / "inputs.npz", tmp_path / "outputs.npz"),
+        ],
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    here = exported.call["serving_default"](
+        **{name: tf.constant(values) for name, values in inputs.items()}
+    )
+    there = np.load(tmp_path / "outputs.npz")
+    for task, values in here.items():
+        np.testing.assert_allclose(there[task], values, atol=1e-5)
+
+
+def test_warm_up_asks_what_the_model_answers(exported):
+    path = exported.folder / "assets.extra" / "tf_serving_warmup_requests"
+    asked = set()
+    for record in read_records(path):
+        request = PredictionLog.FromString(record).predict_log.request
+        inputs = {name: tf.make_ndarray(one) for name, one in request.inputs.items()}
+        signature = request.model_spec.signature_name
+        inputs = {name: tf.constant(values) for name, values in inputs.items()}
+        maps = exported.call[signature](**inputs)
+        # The ring is an image: a constant one would be refused.
+        assert maps["scar"].shape == inputs["images"].shape
+        asked.add(signature)
+    assert asked == {"serving_default", "study", "study_pass"}
+
+
+def test_card_says_what_it_is(exported):
+    card, folder = read_card(exported.folder), exported.run.folder
+    verify(exported.folder, card)
+    assert (card.version, card.method, card.rotations) == (1, "jdl", 3)
+    assert card.weights_sha256 in (folder.path / "model.keras.sha256").read_text()
+    assert card.record_set_sha256 == folder.record_set_sha256()
+    assert card.calibration == json.loads(folder.calibration.read_text())
+    summary = json.loads((folder.evaluation("test") / "summary.json").read_text())
+    assert card.metrics == {"test": summary}
+    assert "Research use only" in card.intended_use
+    for name, both in card.signatures.items():
+        assert set(both["outputs"]) == set(exported.call[name].structured_outputs)
+        assert set(both["inputs"]) <= set(card.inputs)
+        assert set(both["outputs"]) <= set(card.outputs)
+
+
+def test_card_names_no_place_and_nobody(exported, trained_run):
+    text = (exported.folder / "model_card.json").read_text()
+    graph = (exported.folder / "saved_model.pb").read_bytes()
+    for place in (str(trained_run.folder.parent), str(Path(__file__).parents[3])):
+        assert place not in text
+        assert place.encode() not in graph
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b"x" + path.read_bytes()[1:]),
+        lambda path: path.unlink(),
+        lambda path: path.with_name("more").touch(),
+    ],
+)
+def test_damage_is_seen(exported, tmp_path, damage):
+    folder = shutil.copytree(exported.folder, tmp_path / "1")
+    verify(folder, read_card(folder))
+    damage(folder / "variables" / "variables.index")
+    with pytest.raises(RefusedError, match="CORRUPT"):
+        verify(folder, read_card(folder))
+
+
+def test_versions_go_up_and_none_is_replaced(exported, tmp_path, capsys):
+    run, model = str(exported.run.folder.path), tmp_path / "model"
+    (model / "3").mkdir(parents=True)
+    assert main([run, str(model), "--version", "3"]) == REFUSED
+    assert "EXISTS" in capsys.readouterr().err
+    assert main([run, str(model)]) == DONE
+    assert "model/4" in capsys.readouterr().out
+    assert sorted(path.name for path in model.iterdir()) == ["3", "4"]
