@@ -2,27 +2,22 @@
 
 import dataclasses
 import hashlib
-import json
-import os
-import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from jdl_keras.inference.calibration import Calibration
 from jdl_keras.inference.inputs import Input, InputStudy
+from jdl_keras.inference.result_folders import fill_folders, read_prediction
 from jdl_keras.inference.study_predictor import StudyPredictor
 from jdl_keras.inference.study_results import (
-    PREDICTION,
     Output,
     measure_prediction,
     write_result,
 )
 from jdl_keras.quantification.tables import SUMMARY_COLUMNS
 from tfrecords_tools.csv_text import csv_text
-from tfrecords_tools.errors import RefusedError
-from tfrecords_tools.files import safe_name, write_text
-from tfrecords_tools.progress import shown
+from tfrecords_tools.files import write_text
+from tfrecords_tools.study import Study
 
 COLUMNS = (
     *("study", "verdict", "reasons"),
@@ -45,41 +40,15 @@ def predict_studies(
     Returns:
         How many have results now, and how many were refused.
     """
-    output.folder.mkdir(parents=True, exist_ok=True)
-    refused = 0
-    for one in shown(studies.studies, "predicting", studies.count):
-        try:
-            _predict(predictor, calibration, one, output)
-        except RefusedError as error:
-            print(error, file=sys.stderr)
-            refused += 1
-    _write_table(output.folder)
-    return studies.count - refused, refused
-
-
-def _predict(
-    predictor: StudyPredictor,
-    calibration: Calibration | None,
-    one: InputStudy,
-    output: Output,
-) -> None:
     made_by = _made_by(predictor, calibration, output)
-    folder = output.folder / safe_name(one.key)
-    if not output.overwrite and _is_done(folder, made_by):
-        return
-    study = one.read()
-    if isinstance(study, RefusedError):
-        raise study
-    result = measure_prediction(predictor.predict(study), calibration, output)
-    stage = output.folder / f".tmp-{folder.name}"
-    shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir()
-    try:
-        write_result(stage, result, predictor.provenance, made_by, one.item, output)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(stage, folder)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+
+    def write(folder: Path, one: InputStudy, study: Study) -> None:
+        result = measure_prediction(predictor.predict(study), calibration, output)
+        write_result(folder, result, predictor.provenance, made_by, one.item, output)
+
+    counts = fill_folders(studies, output.folder, made_by, output.overwrite, write)
+    _write_table(output.folder)
+    return counts
 
 
 def _made_by(
@@ -97,32 +66,10 @@ def _made_by(
     }
 
 
-def _is_done(folder: Path, made_by: Mapping) -> bool:
-    """Whether a study has these results already.
-
-    Raises:
-        RefusedError: `EXISTS` if it has others.
-    """
-    if not folder.exists():
-        return False
-    found = _read_prediction(folder)
-    if found and found.get("made_by") == json.loads(json.dumps(made_by)):
-        return True
-    reason = "has results of other networks or settings; add --overwrite"
-    raise RefusedError(folder, "EXISTS", reason)
-
-
-def _read_prediction(folder: Path) -> dict | None:
-    try:
-        return json.loads((folder / PREDICTION).read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
 def _write_table(folder: Path) -> None:
     """Gathers the results of all studies that lie in the folder."""
     studies = (one for one in sorted(folder.iterdir()) if one.name[0] != ".")
-    rows = [_table_row(one) for one in map(_read_prediction, studies) if one]
+    rows = [_table_row(one) for one in map(read_prediction, studies) if one]
     write_text(folder / "studies.csv", csv_text(COLUMNS, rows))
 
 

@@ -15,6 +15,7 @@ from jdl_keras.inference.inputs import dicom_slices, nifti_image
 from jdl_keras.inference.nifti_output import write_volume
 from jdl_keras.inference.quality import review
 from jdl_keras.inference.report import write_report
+from jdl_keras.inference.result_folders import PREDICTION
 from jdl_keras.inference.study_prediction import (
     Interval,
     Provenance,
@@ -32,10 +33,6 @@ from jdl_keras.quantification.tables import (
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.files import write_text
 from tfrecords_tools.sources.source import Item
-
-PREDICTION = "prediction.json"
-"""Says what was found and what made it."""
-
 
 NOT_OF_IMAGES = ("SLICE_ORDER", "LABELS")
 """Warnings about which end is the base, and about a reference that is not used."""
