@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
     from jdl_keras.inference.calibration import Calibration
+    from jdl_keras.inference.study_predictor import Member
     from jdl_keras.inference.study_results import Output
 
 
@@ -25,14 +26,13 @@ def _predict(argv: Sequence[str] | None) -> int:
     """How many studies were refused."""
     from jdl_keras.backend import choose_backend, load_backend
     from jdl_keras.inference.input_arguments import open_input
-    from jdl_keras.run_folder import RunFolder
     from tfrecords_tools.command_line import parse
 
     arguments = parse(_parser(), argv)
     choose_backend(arguments.get("backend"))
-    runs = [arguments.model, *arguments.ensemble]
-    for run in runs:
-        RunFolder(run).load_config()  # a wrong folder is told before all else
+    models = [arguments.model, *arguments.ensemble]
+    for model in models:
+        _check(model)  # a wrong folder is told before all else
     studies = open_input(arguments)
     output = _output(arguments, studies.count)
     load_backend()
@@ -40,19 +40,54 @@ def _predict(argv: Sequence[str] | None) -> int:
     from jdl_keras.inference.predict_studies import predict_studies
     from jdl_keras.inference.study_predictor import StudyPredictor
 
-    calibration = _calibration(runs)
-    done, refused = predict_studies(StudyPredictor(runs), calibration, studies, output)
+    predictor = StudyPredictor([_member(model) for model in models])
+    calibration = _calibration(models)
+    done, refused = predict_studies(predictor, calibration, studies, output)
     print(f"predicted {done}, refused {refused}: {output.folder / 'studies.csv'}")
     return refused
 
 
-def _calibration(runs: Sequence[Path]) -> "Calibration | None":
-    """What is usual for a run; that of one run says nothing of several together."""
+def _check(model: Path) -> None:
+    """Refuses what is neither a run nor an exported model."""
+    from jdl_keras.backend import DEFAULT, active_backend
+    from jdl_keras.run_folder import RunFolder
+    from jdl_keras.serving.model_card import newest_version, read_card
+
+    version = newest_version(model)
+    if version is None:
+        RunFolder(model).load_config()
+        return
+    read_card(version)
+    if active_backend() != DEFAULT:
+        reason = f"an exported model computes on {DEFAULT}, not on {active_backend()}"
+        raise RefusedError(model, "CONFIG", reason)
+
+
+def _member(model: Path) -> "Member":
+    from jdl_keras.inference.study_predictor import member_of_run
+    from jdl_keras.serving.model_card import newest_version
+
+    version = newest_version(model)
+    if version is None:
+        return member_of_run(model)
+    from jdl_keras.serving.exported_model import member_of_export
+
+    return member_of_export(version)
+
+
+def _calibration(models: Sequence[Path]) -> "Calibration | None":
+    """What is usual for a model; that of one says nothing of several together."""
     from jdl_keras.inference.calibration import read_calibration
     from jdl_keras.run_folder import RunFolder
+    from jdl_keras.serving.model_card import newest_version, read_card
 
-    path = RunFolder(runs[0]).calibration
-    return read_calibration(path) if len(runs) == 1 and path.is_file() else None
+    if len(models) > 1:
+        return None
+    version = newest_version(models[0])
+    if version is not None:
+        return read_card(version).calibration
+    path = RunFolder(models[0]).calibration
+    return read_calibration(path) if path.is_file() else None
 
 
 def _parser() -> "ArgumentParser":
@@ -65,10 +100,11 @@ def _parser() -> "ArgumentParser":
         "Predicts studies: masks, DICOM SEG and SR, measurements, a report.",
         config=True,
     )
-    parser.add_argument("model", type=Path, help="folder of a trained run")
+    what = "folder of a trained run, or of an exported model (its newest version)"
+    parser.add_argument("model", type=Path, help=what)
     add_places(parser)
-    runs = "further runs, whose maps are averaged with those of MODEL"
-    parser.add_argument("--ensemble", type=list[Path], default=[], help=runs)
+    more = "further ones, whose maps are averaged with those of MODEL"
+    parser.add_argument("--ensemble", type=list[Path], default=[], help=more)
     no_dicom = "write no DICOM SEG and SR (they carry the identity of the images)"
     parser.add_argument("--no-dicom", action="store_true", help=no_dicom)
     shown = "name the patient in the report of a DICOM study"

@@ -12,7 +12,7 @@ def strictly(kind: typing.Any, value: object, where: str) -> typing.Any:  # noqa
 
     Args:
         kind: a dataclass, `list[...]`, `dict[str, ...]`, a plain type or a union of
-            plain types.
+            plain types and a dataclass.
         value: what `json.loads` gave.
         where: name of the value in messages.
 
@@ -26,6 +26,9 @@ def strictly(kind: typing.Any, value: object, where: str) -> typing.Any:  # noqa
         return [strictly(arguments[0], item, where) for item in value]
     if origin is dict and isinstance(value, dict):
         return {k: strictly(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    if origin is types.UnionType and isinstance(value, dict):
+        for one in filter(dataclasses.is_dataclass, arguments):
+            return strictly(one, value, where)
     # `type(...)`, because isinstance takes true for the integer 1.
     allowed = arguments if origin is types.UnionType else (kind,)
     if type(value) not in allowed:

@@ -20,7 +20,7 @@ from jdl_keras.evaluation.per_patient import measure_study, patient_results
 from jdl_keras.evaluation.summary import summarise, table, write_evaluation
 from jdl_keras.inference.calibration import fit_calibration, write_calibration
 from jdl_keras.inference.mask_rule import MaskRule
-from jdl_keras.inference.study_predictor import StudyPredictor, why_not
+from jdl_keras.inference.study_predictor import StudyPredictor, member_of_run, why_not
 from jdl_keras.inference.trained_run import TrainedRun
 from jdl_keras.run_folder import RunFolder
 from tfrecords_tools.errors import RefusedError
@@ -52,7 +52,7 @@ def calibrate_on_validation(folder: RunFolder) -> None:
     run = TrainedRun(folder)
     if why_not(run.config):
         return
-    predictor = StudyPredictor([folder.path])
+    predictor = StudyPredictor([member_of_run(folder.path)])
     studies = _shown(run.records(), "validation", "calibrating on")
     calibration = fit_calibration(predictor.predict(study) for study in studies)
     write_calibration(folder.calibration, calibration)

@@ -246,6 +246,8 @@ def _made_by(provenance: Provenance) -> Iterator[tuple[str, str, str]]:
         kind += f", ensemble of {runs}"
     yield "method", plain(kind, LONGEST_KEY), ""
     yield "jdl_keras", plain(provenance.version, LONGEST_KEY), ""
+    if provenance.exports:
+        yield "exported version", ", ".join(map(str, provenance.exports)), ""
     yield "weights", *_hashes(provenance.weights_sha256)
     yield "record set", *_hashes(provenance.record_set_sha256)
 

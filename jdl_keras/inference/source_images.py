@@ -222,11 +222,13 @@ def serial_number(who: Provenance) -> str:
 
 def parameters(who: Provenance) -> dict[str, str]:
     """What identifies the networks, by name."""
+    exports = {"exported_version": " ".join(map(str, who.exports))}
     return {
         "method": who.method,
         "preset": who.preset,
         "weights_sha256": " ".join(who.weights_sha256),
         "record_set_sha256": " ".join(who.record_set_sha256),
+        **(exports if who.exports else {}),
     }
 
 

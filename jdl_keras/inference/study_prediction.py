@@ -120,6 +120,7 @@ class Provenance:
         preset: size of the networks.
         weights_sha256: of the network of each run.
         record_set_sha256: of what each run was trained on.
+        exports: versions of the exported models among the runs.
     """
 
     version: str
@@ -127,3 +128,4 @@ class Provenance:
     preset: str
     weights_sha256: tuple[str, ...]
     record_set_sha256: tuple[str, ...]
+    exports: tuple[int, ...] = ()

@@ -1,6 +1,7 @@
-"""From trained runs to the prediction of a study, with passes that may disagree."""
+"""From trained models to the prediction of a study, with passes that may disagree."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras import ops
@@ -17,57 +18,88 @@ from tfrecords_tools.study import Study
 LEAST_ROTATIONS = 4
 """A spread needs several passes; quarter turns differ most from each other."""
 
+NO_MYOCARDIUM = "finds no myocardium, and burden is a share of it; use another method"
+
 
 def why_not(config: Config) -> str:
     """Why a run cannot predict a study by itself; empty if it can."""
     if config.method == "direct":
-        return "finds no myocardium, and burden is a share of it; use another method"
+        return NO_MYOCARDIUM
     if config.grid.centre == "reference":
         return "its crop needs a reference; train with --grid.centre localiser"
     return ""
 
 
-class _Member:
-    """One run: its networks, and how its masks are made."""
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One model of an ensemble, or the only one.
 
-    def __init__(self, path: Path):
-        self.folder = RunFolder(path)
-        run = TrainedRun(self.folder)
-        self.config = run.config
-        if reason := why_not(self.config):
-            raise RefusedError(path, "CONFIG", reason)
-        self.rule = MaskRule.of_run(self.folder, self.config.evaluation)
-        self.predictor = run.predictor(self.config.grid.centre)
+    Attributes:
+        see: from a study and rotations in degrees to a pass for each of them.
+        rotations: how many are averaged.
+        rule: how masks are made.
+        method: how the networks of the tasks are wired.
+        preset: size of the networks.
+        weights_sha256: of the network of the run.
+        record_set_sha256: of what the run was trained on.
+        export: version, if it was exported.
+    """
+
+    see: Callable[[Study, Sequence[float]], list[Pass]]
+    rotations: int
+    rule: MaskRule
+    method: str
+    preset: str
+    weights_sha256: str
+    record_set_sha256: str
+    export: int | None = None
 
     def passes(self, study: Study) -> tuple[list[Pass], list[Pass]]:
         """Those that are averaged, and those whose spread is looked at."""
-        wanted = equal_rotations(self.config.evaluation.rotations)
+        wanted = equal_rotations(self.rotations)
         spread = wanted
         if len(wanted) < LEAST_ROTATIONS:
             spread = equal_rotations(LEAST_ROTATIONS)
         degrees = list(dict.fromkeys([*wanted, *spread]))
-        found = self.predictor.passes(study, degrees)
-        by_degrees = dict(zip(degrees, found, strict=True))
+        by_degrees = dict(zip(degrees, self.see(study, degrees), strict=True))
         return [by_degrees[d] for d in wanted], [by_degrees[d] for d in spread]
 
 
+def member_of_run(path: Path) -> Member:
+    """A trained run as what predicts.
+
+    Raises:
+        RefusedError: if it is no trained run, or cannot predict by itself.
+    """
+    folder = RunFolder(path)
+    run = TrainedRun(folder)
+    if reason := why_not(run.config):
+        raise RefusedError(path, "CONFIG", reason)
+    return Member(
+        see=run.predictor(run.config.grid.centre).passes,
+        rotations=run.config.evaluation.rotations,
+        rule=MaskRule.of_run(folder, run.config.evaluation),
+        method=run.config.method,
+        preset=run.config.model.preset,
+        weights_sha256=checksum_file(folder.model).read_text().split()[0],
+        record_set_sha256=folder.record_set_sha256(),
+    )
+
+
 class StudyPredictor:
-    """Predicts studies with one run, or with several as an ensemble.
+    """Predicts studies with one model, or with several as an ensemble.
 
     The point estimate is that of `evaluate`: the mean over the rotations that the run
     is configured with. Its spread is taken over at least `LEAST_ROTATIONS`.
 
     Args:
-        runs: folders of trained runs; their maps and thresholds are averaged.
-
-    Raises:
-        RefusedError: if one is no trained run, or cannot predict by itself.
+        members: whose maps and thresholds are averaged.
     """
 
-    def __init__(self, runs: Sequence[Path]):
-        self._members = [_Member(path) for path in runs]
-        self.rule = MaskRule.mean([member.rule for member in self._members])
-        self.provenance = _provenance(self._members)
+    def __init__(self, members: Sequence[Member]):
+        self._members = members
+        self.rule = MaskRule.mean([member.rule for member in members])
+        self.provenance = _provenance(members)
 
     def predict(self, study: Study) -> StudyPrediction:
         """Probability maps, masks, and the masks of every pass."""
@@ -84,14 +116,12 @@ class StudyPredictor:
         )
 
 
-def _provenance(members: Sequence[_Member]) -> Provenance:
-    first, folders = members[0].config, [member.folder for member in members]
+def _provenance(members: Sequence[Member]) -> Provenance:
     return Provenance(
         version=versions().get("jdl-keras", "not installed"),
-        method=first.method,
-        preset=first.model.preset,
-        weights_sha256=tuple(
-            checksum_file(folder.model).read_text().split()[0] for folder in folders
-        ),
-        record_set_sha256=tuple(folder.record_set_sha256() for folder in folders),
+        method=members[0].method,
+        preset=members[0].preset,
+        weights_sha256=tuple(member.weights_sha256 for member in members),
+        record_set_sha256=tuple(member.record_set_sha256 for member in members),
+        exports=tuple(m.export for m in members if m.export is not None),
     )

@@ -130,9 +130,7 @@ def _card(
         inputs={name: told for name, told in INPUTS.items() if name in names},
         outputs={name: told for name, told in OUTPUTS.items() if name in names},
         mask_rule=MaskRule.of_run(folder, config.evaluation),
-        calibration=dataclasses.asdict(read_calibration(folder.calibration))
-        if calibrated
-        else None,
+        calibration=read_calibration(folder.calibration) if calibrated else None,
         metrics=_metrics(folder),
         weights_sha256=checksum_file(folder.model).read_text().split()[0],
         record_set_sha256=folder.record_set_sha256(),

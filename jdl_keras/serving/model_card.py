@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from jdl_keras.inference.calibration import Calibration
 from jdl_keras.inference.mask_rule import MaskRule
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.files import read_bounded, sha256, write_text
@@ -91,7 +92,7 @@ class ModelCard:
     inputs: dict[str, str]
     outputs: dict[str, str]
     mask_rule: MaskRule
-    calibration: dict | None
+    calibration: Calibration | None
     metrics: dict
     weights_sha256: str
     record_set_sha256: str
@@ -120,6 +121,14 @@ def read_card(folder: Path) -> ModelCard:
         return strictly(ModelCard, json.loads(content), "card")
     except (ValueError, RecursionError) as error:
         raise RefusedError(folder / CARD, "CORRUPT", f"{error}; export again") from None
+
+
+def newest_version(path: Path) -> Path | None:
+    """The folder of a version: `path`, or the newest one in it; None without any."""
+    if (path / CARD).is_file():
+        return path
+    found = [(int(one.parent.name), one.parent) for one in path.glob(f"[0-9]*/{CARD}")]
+    return max(found)[1] if found else None
 
 
 def checksums(folder: Path) -> dict[str, str]:

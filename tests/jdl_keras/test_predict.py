@@ -16,7 +16,7 @@ import dicom_writing
 
 from jdl_keras.inference.input_config import InputConfig
 from jdl_keras.inference.inputs import open_files_input
-from jdl_keras.inference.study_predictor import StudyPredictor
+from jdl_keras.inference.study_predictor import StudyPredictor, member_of_run
 from jdl_keras.predict import main
 from jdl_keras.run_folder import RunFolder
 from tfrecords_tools.errors import DONE, REFUSED
@@ -216,7 +216,8 @@ def test_nifti_comes_back_as_it_lies_in_its_file(
     # Each voxel, by its place in the body, is that of the study as it was predicted.
     (study,) = open_files_input(path, InputConfig(), b"key").studies
     study = study.read()
-    expected = StudyPredictor([trained_run.folder]).predict(study).maps["myocardium"]
+    predictor = StudyPredictor([member_of_run(trained_run.folder)])
+    expected = predictor.predict(study).maps["myocardium"]
     indices = np.moveaxis(np.indices(found.shape), 0, -1).reshape(-1, 3)
     to_study = np.linalg.inv(study.affine) @ RAS_TO_LPS @ found.affine
     places = np.column_stack([indices, np.ones(len(indices))]) @ to_study.T

@@ -8,17 +8,23 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from jdl_keras.export import main
-from jdl_keras.inference.predictor import equal_rotations, predict
+from jdl_keras.inference import predictor as in_process
+from jdl_keras.inference.calibration import read_calibration
+from jdl_keras.inference.predictor import equal_rotations
+from jdl_keras.inference.study_predictor import StudyPredictor, member_of_run
 from jdl_keras.inference.trained_run import TrainedRun
+from jdl_keras.predict import main as predict_command
 from jdl_keras.preprocessing import Grid
 from jdl_keras.run_folder import RunFolder
-from jdl_keras.serving.model_card import read_card, verify
+from jdl_keras.serving.exported_model import member_of_export
+from jdl_keras.serving.model_card import newest_version, read_card, verify
 from tfrecords_tools import schema
 from tfrecords_tools.errors import DONE, REFUSED, RefusedError
 from tfrecords_tools.shards import read_records
@@ -101,7 +107,7 @@ def test_slices_by_themselves_are_those_of_the_run(exported, studies):
         inputs = tf.constant(study.pixels), spacings(study, len(study.pixels))
         centres = tf.constant(localiser.slice_centres(study))
         grid = Grid.from_config(run.config.grid)
-        expected = predict(run.network, grid, *inputs, centres, rotations=3)
+        expected = in_process.predict(run.network, grid, *inputs, centres, rotations=3)
         found = exported.call["serving_default"](images=inputs[0], spacing_mm=inputs[1])
         records = tf.constant([schema.encode(one) for one in study.slices()])
         of_records = exported.call["serialized_examples"](examples=records)
@@ -181,7 +187,7 @@ def test_card_says_what_it_is(exported):
     assert (card.version, card.method, card.rotations) == (1, "jdl", 3)
     assert card.weights_sha256 in (folder.path / "model.keras.sha256").read_text()
     assert card.record_set_sha256 == folder.record_set_sha256()
-    assert card.calibration == json.loads(folder.calibration.read_text())
+    assert card.calibration == read_calibration(folder.calibration)
     summary = json.loads((folder.evaluation("test") / "summary.json").read_text())
     assert card.metrics == {"test": summary}
     assert "Research use only" in card.intended_use
@@ -223,3 +229,71 @@ def test_versions_go_up_and_none_is_replaced(exported, tmp_path, capsys):
     assert main([run, str(model)]) == DONE
     assert "model/4" in capsys.readouterr().out
     assert sorted(path.name for path in model.iterdir()) == ["3", "4"]
+
+
+# Predicting with it
+
+
+def predict(model, records, out, *options):
+    assert predict_command([str(model), str(records), str(out), *options]) == DONE
+    folders = sorted(path for path in out.iterdir() if path.is_dir())
+    return {folder.name: folder for folder in folders}
+
+
+def test_predict_finds_what_it_finds_with_the_run(exported, cohort_records, tmp_path):
+    moved = shutil.copytree(exported.folder.parent, tmp_path / "model")
+    served = predict(moved, cohort_records, tmp_path / "served")
+    run = predict(exported.run.folder.path, cohort_records, tmp_path / "run")
+    assert [*served] == [*run]
+    for key, folder in served.items():
+        for task in ("myocardium", "scar"):
+            one, other = (
+                np.asarray(nibabel.load(path / f"{task}-probability.nii.gz").dataobj)
+                for path in (folder, run[key])
+            )
+            np.testing.assert_allclose(one, other, atol=1e-5)
+        one, other = (
+            json.loads((path / "prediction.json").read_text())
+            for path in (folder, run[key])
+        )
+        made_by = one.pop("made_by"), other.pop("made_by")
+        assert made_by[0] == {**made_by[1], "exports": [1]}
+        # Verdict, interval and every number: masks are the same to the voxel.
+        assert one == approximately(other)
+        assert "exported version" in (folder / "report.html").read_text()
+
+
+def approximately(value):
+    """Numbers that are read off the images may differ in their last digits."""
+    if isinstance(value, dict):
+        return {key: approximately(one) for key, one in value.items()}
+    if isinstance(value, float):
+        return pytest.approx(value, rel=1e-9)
+    return value
+
+
+def test_run_and_export_make_an_ensemble(exported, studies):
+    path = exported.run.folder.path
+    served = newest_version(exported.folder.parent)
+    members = [member_of_run(path), member_of_export(served)]
+    alone, both = StudyPredictor(members[:1]), StudyPredictor(members)
+    assert both.rule == alone.rule
+    assert both.provenance.exports == (1,)
+    one, other = (p.predict(studies[0]).maps["scar"] for p in (alone, both))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_predict_takes_no_model_that_was_changed(
+    exported, cohort_records, tmp_path, capsys
+):
+    folder = shutil.copytree(exported.folder, tmp_path / "1")
+    with (folder / "saved_model.pb").open("ab") as file:
+        file.write(b"\0")
+    command = [str(folder), str(cohort_records), str(tmp_path / "out")]
+    assert predict_command(command) == REFUSED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "saved_model.pb: CORRUPT" in line
+    (folder / "model_card.json").write_text("{}")
+    assert predict_command(command) == REFUSED
+    assert "model_card.json: CORRUPT" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
