@@ -7,6 +7,12 @@ WEIGHT_STANDARDISATION_EPSILON = 1e-5
 """As in the original's `StdConv2d`."""
 
 
+def standardised(kernel: KerasTensor) -> KerasTensor:
+    """A kernel (h, w, in, out) with mean 0 and variance 1 per output channel."""
+    mean, variance = ops.moments(kernel, axes=(0, 1, 2), keepdims=True)
+    return (kernel - mean) * ops.rsqrt(variance + WEIGHT_STANDARDISATION_EPSILON)
+
+
 @keras.saving.register_keras_serializable("jdl_keras")
 class StandardizedConv2D(keras.layers.Conv2D):
     """Convolution whose kernel has mean 0 and variance 1 per output channel.
@@ -17,9 +23,7 @@ class StandardizedConv2D(keras.layers.Conv2D):
     def convolution_op(self, inputs: KerasTensor, kernel: KerasTensor) -> KerasTensor:
         """Convolves (B, H, W, C) with the standardised kernel."""
         kernel = ops.convert_to_tensor(kernel)  # JAX takes no variable here
-        mean, variance = ops.moments(kernel, axes=(0, 1, 2), keepdims=True)
-        scale = ops.rsqrt(variance + WEIGHT_STANDARDISATION_EPSILON)
-        return super().convolution_op(inputs, (kernel - mean) * scale)
+        return super().convolution_op(inputs, standardised(kernel))
 
 
 @keras.saving.register_keras_serializable("jdl_keras")

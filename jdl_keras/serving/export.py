@@ -17,6 +17,7 @@ from jdl_keras.inference.calibration import read_calibration
 from jdl_keras.inference.mask_rule import MaskRule
 from jdl_keras.preprocessing import Grid
 from jdl_keras.run_folder import RunFolder, checksum_file, versions
+from jdl_keras.serving.lean import lean
 from jdl_keras.serving.model_card import INPUTS, OUTPUTS, ModelCard, write_card
 from jdl_keras.serving.signatures import ServedFunctions, Signatures, input_specs
 from jdl_keras.serving.warmup import write_warmup
@@ -50,7 +51,10 @@ def export_run(run: Path, out: Path, version: int | None = None) -> Path:
     network = folder.load_network()
     localiser = folder.load_localiser() if config.grid.centre == "localiser" else None
     functions = ServedFunctions(
-        network, Grid.from_config(config.grid), localiser, config.evaluation.rotations
+        lean(network),
+        Grid.from_config(config.grid),
+        localiser,
+        config.evaluation.rotations,
     )
     networks = [network, *([localiser.network] if localiser else [])]
     out.mkdir(parents=True, exist_ok=True)
