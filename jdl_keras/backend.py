@@ -78,7 +78,7 @@ def check_training(config: Config) -> None:
         return
     check_records(config.records)
     training = config.training
-    if training.strategy == "mirrored":
+    if training.strategy in ("mirrored", "multi_worker"):
         reason = f"only TensorFlow has strategies; use single with --backend {backend}"
         _refuse("training.strategy", reason)
     if training.micro_batches > 1:

@@ -166,7 +166,10 @@ class TrainingConfig:
             for never.
         mixed_precision: the Keras dtype policy. bfloat16 has the range of float32,
             so that no loss has to be scaled.
-        strategy: `auto` mirrors where several accelerators are visible.
+        strategy: `auto` mirrors where several accelerators are visible, and over the
+            workers that TF_CONFIG names, if it does; `mirrored` mirrors over all
+            devices of this machine; `multi_worker` insists on TF_CONFIG; `single`
+            takes one device.
         cache: keep the slices of the training split in memory.
     """
 
@@ -175,7 +178,7 @@ class TrainingConfig:
     micro_batches: int = 1
     patience: int = 0
     mixed_precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    strategy: Literal["auto", "mirrored", "single"] = "auto"
+    strategy: Literal["auto", "mirrored", "multi_worker", "single"] = "auto"
     cache: bool = True
 
 

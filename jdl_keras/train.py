@@ -1,16 +1,20 @@
 """Trains and measures a model: `python -m jdl_keras.train`."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfrecords_tools.errors import run_command
+from jdl_keras.cluster import ALONE, Cluster, cluster_of
+from tfrecords_tools.errors import RefusedError, run_command
 
 if TYPE_CHECKING:
     from jdl_keras.config import Config
     from jdl_keras.training.checkpoint import TrainingState
+    from jdl_keras.training.team import Team
 
 PHANTOM_RECORDS = Path("records/phantom")
 """Where a cohort is made when no record set is given."""
@@ -32,8 +36,15 @@ def _train(argv: Sequence[str] | None) -> None:
     config = config_of(arguments)
     choose_backend(arguments.get("backend"))
     check_training(config)
+    cluster = cluster_of(config.training.strategy)
+    if cluster.several and config.records is None:
+        reason = "several workers need one that is there; build it, and give it to all"
+        raise RefusedError("records", "CONFIG", reason)
     config = with_records(config)
-    state = run(config)
+    state = run(config, cluster)
+    if not cluster.is_chief:
+        print(f"worker {cluster.index}: done; the chief measures and keeps the run")
+        return
     folder = Path(config.run_dir)
     curves = folder / "history.csv"
     if (folder / "tensorboard").is_dir():
@@ -46,8 +57,13 @@ def _train(argv: Sequence[str] | None) -> None:
     )
 
 
-def run(config: "Config") -> "TrainingState":
+def run(config: "Config", cluster: Cluster = ALONE) -> "TrainingState":
     """Trains a run, or what is left of it, on the chosen backend, and measures it.
+
+    Args:
+        config: of the run.
+        cluster: the workers that train it together; each of them calls this, and the
+            chief alone measures.
 
     Raises:
         RefusedError: if configuration, record set or run folder cannot be used.
@@ -57,6 +73,9 @@ def run(config: "Config") -> "TrainingState":
     from jdl_keras.data.views import open_records
 
     record_set = open_records(config)
+    if cluster.several:
+        # It tells at length of workers that have gone, finished ones too.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     load_backend()
 
     from jdl_keras.inference.evaluate_run import (
@@ -66,17 +85,36 @@ def run(config: "Config") -> "TrainingState":
     )
     from jdl_keras.run_folder import RunFolder
     from jdl_keras.training.loop import train
-    from tfrecords_tools.files import locked
 
     folder = RunFolder(Path(config.run_dir))
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with locked(folder.path):
-        state = train(config, record_set, folder)
-        if config.evaluation.choose_operating_point:
-            choose_on_validation(folder)
-        calibrate_on_validation(folder)
-        evaluate_run(folder.path, config.evaluation.split)
+    with ExitStack() as stack:
+        with _team(cluster) as team:
+            team.from_chief(lambda: _claim(folder.path, stack))
+            state = train(config, record_set, folder, team)
+        if cluster.is_chief:
+            if config.evaluation.choose_operating_point:
+                choose_on_validation(folder)
+            calibrate_on_validation(folder)
+            evaluate_run(folder.path, config.evaluation.split)
     return state
+
+
+def _team(cluster: Cluster) -> AbstractContextManager["Team"]:
+    if cluster.several:
+        from jdl_keras.training.worker_team import joined
+
+        return joined(cluster)
+    from jdl_keras.training.team import ALONE
+
+    return nullcontext(ALONE)
+
+
+def _claim(folder: Path, stack: ExitStack) -> None:
+    """Makes the run folder, and locks it until the stack ends."""
+    from tfrecords_tools.files import locked
+
+    folder.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(locked(folder))
 
 
 def with_records(config: "Config") -> "Config":

@@ -13,7 +13,7 @@ LEVELS = (
     {"config", "resampling"},
     {"config_rules"},
     {"config_file"},
-    {"preprocessing", "experiment", "backend"},
+    {"preprocessing", "experiment", "backend", "cluster"},
     {"data", "models", "losses", "metrics", "evaluation", "quantification"},
     # Knows the configuration and builds the network, for all that train and predict.
     {"run_folder"},

@@ -9,6 +9,7 @@ import tensorflow as tf
 from jdl_keras.config import Config
 from jdl_keras.data.augmentation import random_affine, random_intensity
 from jdl_keras.data.samples import limits_on_grid, millimetres_to_grid, resampled
+from jdl_keras.data.shares import WHOLE, Share
 from jdl_keras.preprocessing import Grid, finite, grid_to_native
 from tfrecords_tools.labels import TASKS
 from tfrecords_tools.record_set import RecordSet
@@ -71,7 +72,11 @@ def _prepared(
 
 
 def training_batches(
-    record_set: RecordSet, config: Config, centres: np.ndarray, first_epoch: int = 0
+    record_set: RecordSet,
+    config: Config,
+    centres: np.ndarray,
+    first_epoch: int = 0,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Augmented, shuffled batches of all epochs from `first_epoch` on, in one row.
 
@@ -84,6 +89,7 @@ def training_batches(
         config: of the run.
         centres: (slices, 2) native (row, column) on which the grid is centred.
         first_epoch: finished epochs.
+        share: of every batch; nothing else is augmented, though all slices are read.
     """
     grid, seed = Grid.from_config(config.grid), config.seed
     slices = _prepared(record_set, "train", config, centres)
@@ -100,9 +106,9 @@ def training_batches(
             return _augmented(prepared, key, grid, config)
 
         shuffled = slices.shuffle(count, seed + epoch, reshuffle_each_iteration=False)
-        return shuffled.map(augment, num_parallel_calls=tf.data.AUTOTUNE).batch(
-            config.training.batch_size
-        )
+        own = share.samples(shuffled, config.training.batch_size)
+        samples = own.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
+        return share.batches(samples, count, config.training.batch_size)
 
     epochs = tf.data.Dataset.range(first_epoch, config.training.epochs)
     return epochs.flat_map(epoch_of_batches).prefetch(tf.data.AUTOTUNE)
@@ -113,16 +119,15 @@ def validation_batches(
     config: Config,
     centres: np.ndarray,
     split: str = "validation",
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """The samples of a split in order, as they are, cached in memory."""
-    grid = Grid.from_config(config.grid)
-    return (
-        _prepared(record_set, split, config, centres)
-        .map(
-            lambda prepared: _to_sample(prepared, prepared["transform"], grid),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-        .batch(config.training.batch_size)
-        .cache()
-        .prefetch(tf.data.AUTOTUNE)
+    grid, batch_size = Grid.from_config(config.grid), config.training.batch_size
+    prepared = _prepared(record_set, split, config, centres)
+    samples = share.samples(prepared, batch_size).map(
+        lambda prepared: _to_sample(prepared, prepared["transform"], grid),
+        num_parallel_calls=tf.data.AUTOTUNE,
     )
+    count = record_set.totals(split)["slices"]
+    batches = share.batches(samples, count, batch_size)
+    return batches.cache().prefetch(tf.data.AUTOTUNE)

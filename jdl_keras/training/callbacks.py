@@ -18,6 +18,7 @@ from rich.progress import (
 from jdl_keras.run_folder import RunFolder
 from jdl_keras.training import checkpoint
 from jdl_keras.training.checkpoint import TrainingState
+from jdl_keras.training.team import ALONE, Team
 from tfrecords_tools import files
 from tfrecords_tools.errors import DivergedError
 
@@ -33,6 +34,7 @@ class Keeper(keras.callbacks.Callback):
         state: the state to continue; it is brought up to date.
         variables: what a checkpoint holds.
         patience: epochs without a better score until the run stops; 0 for never.
+        team: whose chief decides and writes; the others stop when it does.
     """
 
     def __init__(
@@ -41,13 +43,19 @@ class Keeper(keras.callbacks.Callback):
         state: TrainingState,
         variables: list[keras.Variable],
         patience: int,
+        team: Team = ALONE,
     ):
         super().__init__()
         self.folder, self.state = folder, state
-        self.variables, self.patience = variables, patience
+        self.variables, self.patience, self.team = variables, patience, team
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves what the epoch brought."""
+        if self.team.from_chief(lambda: self._keep(epoch, logs)):
+            self.model.stop_training = True
+
+    def _keep(self, epoch: int, logs: dict | None) -> bool:
+        """Saves, and returns whether the run stops."""
         logs = {name: float(value) for name, value in (logs or {}).items()}
         if not np.isfinite(list(logs.values())).all() or logs["skipped_updates"] > 0.5:
             raise DivergedError(
@@ -61,9 +69,10 @@ class Keeper(keras.callbacks.Callback):
             state.best, state.best_epoch = logs[SELECTION], state.epoch
             self.folder.save_network(self.model.network)
         if self.patience and state.epoch - state.best_epoch >= self.patience:
-            state.stopped = self.model.stop_training = True
+            state.stopped = True
         files.write_text(self.folder.history, as_csv(state.history))
         checkpoint.save(self.folder.checkpoints, self.variables, state)
+        return state.stopped
 
 
 def as_csv(rows: list[dict]) -> str:

@@ -1,7 +1,9 @@
 """A run from a configuration and a record set to a trained network."""
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +18,7 @@ from jdl_keras.training import checkpoint
 from jdl_keras.training.callbacks import Keeper, ProgressBar
 from jdl_keras.training.checkpoint import TrainingState
 from jdl_keras.training.localiser import train_localiser
+from jdl_keras.training.team import ALONE, Team
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.study_set import StudySet
 
@@ -31,13 +34,21 @@ FREE_KEYS = (
 """Settings that may change when a run continues."""
 
 
-def train(config: Config, record_set: StudySet, folder: RunFolder) -> TrainingState:
+def train(
+    config: Config,
+    record_set: StudySet,
+    folder: RunFolder,
+    team: Team = ALONE,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> TrainingState:
     """Trains, or continues where the folder's newest checkpoint stands.
 
     Args:
         config: of the run.
         record_set: as `data.views.configured_view` shows it.
-        folder: of the run.
+        folder: of the run; only the chief of the team reads and writes it.
+        team: the processes that train it together, each of which calls this.
+        callbacks: of Keras, beside those of every run.
 
     Returns:
         The state at the end; the best network is `folder.model`.
@@ -48,34 +59,48 @@ def train(config: Config, record_set: StudySet, folder: RunFolder) -> TrainingSt
     """
     check_splits(config, record_set)
     road = _road()
-    if config.grid.centre == "localiser" and not checkpoint.found(folder.checkpoints):
-        folder.save_localiser(_make_localiser(config, record_set))
+    mark = fingerprint(config, record_set)
+    team.check_same(mark)
+    team.from_chief(lambda: _prepare_localiser(config, record_set, folder))
     # Not 0: only then does tf.data's shuffle take a tensor as its own seed.
     keras.utils.set_random_seed(config.seed + 1)
     steps = math.ceil(record_set.totals("train")["slices"] / config.training.batch_size)
-    trainer = road.make_trainer(config, record_set, steps)
+    trainer = road.make_trainer(config, record_set, steps, team)
     variables = [*trainer.network.variables, *trainer.optimizer.variables]
-    state = checkpoint.restore(
-        folder.checkpoints, variables, fingerprint(config, record_set)
-    )
-    folder.describe(config, record_set.sha256)
+    state = _restored(folder, variables, mark, team)
+    team.from_chief(lambda: folder.describe(config, record_set.sha256))
     if state.stopped or state.epoch == config.training.epochs:
         return state
-    centres = _centres(config, record_set, folder)
-    with ProgressBar(config.training.epochs, state.epoch, steps) as progress:
-        keeper = Keeper(folder, state, variables, config.training.patience)
+    centres = _centres(config, record_set, folder, team)
+    bar = ProgressBar(config.training.epochs, state.epoch, steps)
+    with bar if team.is_chief else contextlib.nullcontext():
+        keeper = Keeper(folder, state, variables, config.training.patience, team)
         road.fit(
             trainer,
             config,
             record_set,
             centres,
             folder,
-            [keeper, progress],
+            [keeper, *([bar] if team.is_chief else []), *callbacks],
+            team,
             initial_epoch=state.epoch,
             epochs=config.training.epochs,
             steps_per_epoch=steps,
         )
     return state
+
+
+def _restored(
+    folder: RunFolder, variables: Sequence[keras.Variable], mark: dict, team: Team
+) -> TrainingState:
+    """The state to start from; the variables of all workers are the chief's."""
+    state = team.from_chief(
+        lambda: dataclasses.asdict(
+            checkpoint.restore(folder.checkpoints, variables, mark)
+        )
+    )
+    team.take_from_chief(variables)
+    return TrainingState(**state)
 
 
 def _road() -> ModuleType:
@@ -102,6 +127,12 @@ def check_splits(config: Config, record_set: StudySet) -> None:
     if not record_set.can_measure(config.evaluation.split):
         reason = f"the {config.evaluation.split} split has no patients to measure"
         raise RefusedError(record_set.path, "SPLIT", reason)
+
+
+def _prepare_localiser(config: Config, record_set: StudySet, folder: RunFolder) -> None:
+    """A run that has a checkpoint has its localiser too."""
+    if config.grid.centre == "localiser" and not checkpoint.found(folder.checkpoints):
+        folder.save_localiser(_make_localiser(config, record_set))
 
 
 def _make_localiser(config: Config, record_set: StudySet) -> keras.Model:
@@ -135,7 +166,7 @@ def fingerprint(config: Config, record_set: StudySet) -> dict:
 
 
 def _centres(
-    config: Config, record_set: StudySet, folder: RunFolder
+    config: Config, record_set: StudySet, folder: RunFolder, team: Team
 ) -> dict[str, np.ndarray]:
     """For each split (slices, 2), on which the grid is centred.
 
@@ -147,7 +178,13 @@ def _centres(
         "train": "reference" if centre == "localiser" else centre,
         "validation": centre,
     }
-    return {
-        split: slice_centres(record_set.studies(split), folder.locate(place))
-        for split, place in places.items()
-    }
+
+    def found() -> dict[str, list]:
+        return {
+            split: slice_centres(
+                record_set.studies(split), folder.locate(place)
+            ).tolist()
+            for split, place in places.items()
+        }
+
+    return {split: np.array(rows) for split, rows in team.from_chief(found).items()}

@@ -10,10 +10,11 @@ from jdl_keras.data.portable_batches import training_batches, validation_batches
 from jdl_keras.run_folder import RunFolder
 from jdl_keras.training.portable_trainer import EpochFrame, PortableTrainer, skipping
 from jdl_keras.training.start import learning_rate, starting_network
+from jdl_keras.training.team import Team
 from tfrecords_tools.study_set import StudySet
 
 
-def make_trainer(config: Config, _: StudySet, steps: int) -> PortableTrainer:
+def make_trainer(config: Config, _: StudySet, steps: int, __: Team) -> PortableTrainer:
     """The trainer with all its variables; see `tensorflow_road.make_trainer`."""
     keras.config.set_dtype_policy(config.training.mixed_precision)
     network = starting_network(config)
@@ -33,6 +34,7 @@ def fit(
     centres: Mapping[str, np.ndarray],
     _: RunFolder,
     callbacks: Sequence[keras.callbacks.Callback],
+    __: Team,
     **options: int,
 ) -> None:
     """Trains what is left of a run; see `tensorflow_road.fit`."""

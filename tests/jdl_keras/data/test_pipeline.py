@@ -11,6 +11,7 @@ import tensorflow as tf
 from jdl_keras.config import AugmentationConfig, Config, GridConfig, TrainingConfig
 from jdl_keras.data.centring import image_middle, slice_centres
 from jdl_keras.data.pipeline import training_batches, validation_batches
+from jdl_keras.data.shares import WHOLE, Share
 from jdl_keras.preprocessing import Grid, image_centre, preprocess
 from tfrecords_tools.labels import TASKS, Tissue, region_mask
 from tfrecords_tools.record_set import open_record_set
@@ -29,9 +30,9 @@ def _global_seed():
     keras.utils.set_random_seed(1)
 
 
-def training(record_set, config, first_epoch=0, locate=image_middle):
+def training(record_set, config, first_epoch=0, locate=image_middle, share=WHOLE):
     centres = slice_centres(record_set.studies("train"), locate)
-    return training_batches(record_set, config, centres, first_epoch)
+    return training_batches(record_set, config, centres, first_epoch, share)
 
 
 def validation(record_set, config, locate=image_middle):
@@ -310,3 +311,20 @@ def test_scale_of_125_percent_magnifies(blob_set):
         # Away from the centre by the same factor: 1.25 * 5 / 0.75 = 8.33 pixels.
         expected = [31.5 + 1.25 * 5 / 0.75, 31.5 - 1.25 * 5 / 0.75]
         np.testing.assert_allclose(centroid(sample["image"]), expected, atol=0.1)
+
+
+@pytest.mark.parametrize("batch_size", [5, 11])
+def test_workers_share_the_batches_of_one_process(record_set, batch_size):
+    # 12 slices: batches of 5, 5 and 2; or of 11 and 1, which leaves worker 1 nothing
+    changed = dataclasses.replace(CONFIG.training, batch_size=batch_size)
+    config = dataclasses.replace(CONFIG, training=changed)
+    whole = [*training(record_set, config).as_numpy_iterator()]
+    shares = [
+        [*training(record_set, config, share=Share(i, 2)).as_numpy_iterator()]
+        for i in range(2)
+    ]
+    assert len(whole) == len(shares[0]) == len(shares[1])
+    for batch, *parts in zip(whole, *shares, strict=True):
+        for index, part in enumerate(parts):
+            for name in ("image", "scar", "patient"):
+                np.testing.assert_array_equal(part[name], batch[name][index::2])
