@@ -20,17 +20,18 @@ def checked_images(images: tf.Tensor, letters: str) -> tf.Tensor:
         images: float32.
         letters: of its axes, such as `BHW`; rows and columns are the last two.
     """
-    # The raw operations look at what has come, not at what the signature declares.
-    shape = tf.raw_ops.Shape(input=images)
+    images = _as_sent(images)
+    shape = tf.shape(images)
     expected = f"expected ({', '.join(letters)}), got shape"
     images = _after(
         images,
         _require(
-            tf.equal(tf.raw_ops.Rank(input=images), len(letters)),
+            tf.equal(tf.size(shape), len(letters)),
             f"images: SHAPE_MISMATCH: {expected}",
             shape,
         ),
     )
+    images = tf.ensure_shape(images, [None] * len(letters))
     pixels = tf.reduce_prod(tf.cast(shape, tf.int64))
     images = _after(
         images,
@@ -64,23 +65,21 @@ def _content(images: tf.Tensor) -> Iterable[tf.Operation]:
 def checked_spacing(spacing_mm: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """The same spacings (B, 2), once they are found to be such, `count` being B."""
     smallest, largest = PIXEL_SPACING_MM
-    shape = tf.raw_ops.Shape(input=spacing_mm)
-    spacing_mm = _after(
-        spacing_mm,
-        _require(
-            tf.equal(tf.raw_ops.Rank(input=spacing_mm), 2),
-            "spacing_mm: SHAPE_MISMATCH: expected (B, 2), got shape",
-            shape,
-        ),
+    spacing_mm = _as_sent(spacing_mm)
+    shape = tf.shape(spacing_mm)
+    # Ranges of the shape: a single axis may not be there.
+    as_expected = tf.equal(tf.size(shape), 2) & tf.reduce_all(
+        tf.equal(shape[:1], count) & tf.equal(shape[-1:], 2)
     )
     spacing_mm = _after(
         spacing_mm,
         _require(
-            tf.reduce_all(tf.equal(shape, tf.stack([count, 2]))),
+            as_expected,
             "spacing_mm: SHAPE_MISMATCH: expected 2 numbers for each of",
             *(count, "in images, got shape", shape),
         ),
     )
+    spacing_mm = tf.ensure_shape(spacing_mm, [None, 2])
     # A NaN is not in the range either.
     sane = (spacing_mm >= smallest) & (spacing_mm <= largest)
     return _after(
@@ -95,12 +94,12 @@ def checked_spacing(spacing_mm: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
 def checked_rotation(rotation_degrees: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """The same rotations (B,), once they are found to be such, `count` being B."""
-    shape = tf.raw_ops.Shape(input=rotation_degrees)
+    rotation_degrees = _as_sent(rotation_degrees)
+    shape = tf.shape(rotation_degrees)
     rotation_degrees = _after(
         rotation_degrees,
         _require(
-            tf.equal(tf.size(rotation_degrees), count)
-            & tf.equal(tf.raw_ops.Rank(input=rotation_degrees), 1),
+            tf.equal(tf.size(rotation_degrees), count) & tf.equal(tf.size(shape), 1),
             "rotation_degrees: SHAPE_MISMATCH: expected one number for each of",
             *(count, "in images, got shape", shape),
         ),
@@ -144,6 +143,15 @@ def checked_records(
             *(size, "; bytes:", lengths),
         ),
     )
+
+
+def _as_sent(tensor: tf.Tensor) -> tf.Tensor:
+    """The tensor, with nothing known of its shape.
+
+    A server does not compare it with the signature, and TensorFlow folds away what the
+    signature promises: the shape itself, and `tf.rank` even of this tensor.
+    """
+    return tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=tf.TensorShape(None))
 
 
 def _require(holds: tf.Tensor, message: str, *seen: tf.Tensor | str) -> tf.Operation:
