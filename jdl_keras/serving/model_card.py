@@ -110,17 +110,21 @@ def write_card(folder: Path, card: ModelCard) -> None:
     write_text(folder / CARD, text + "\n")
 
 
-def read_card(folder: Path) -> ModelCard:
+def read_card(path: Path) -> ModelCard:
     """The card of a version.
+
+    Args:
+        path: of the version's folder, or of the card by itself.
 
     Raises:
         RefusedError: if it is missing or something else.
     """
-    content = read_bounded(folder / CARD, LARGEST_CARD)
+    path = path / CARD if path.is_dir() else path
+    content = read_bounded(path, LARGEST_CARD)
     try:
         return strictly(ModelCard, json.loads(content), "card")
     except (ValueError, RecursionError) as error:
-        raise RefusedError(folder / CARD, "CORRUPT", f"{error}; export again") from None
+        raise RefusedError(path, "CORRUPT", f"{error}; export again") from None
 
 
 def newest_version(path: Path) -> Path | None:
