@@ -162,10 +162,12 @@ def test_networks_losses_and_metrics_run_on_every_backend():
 WITHOUT_TENSORFLOW = (
     *("jdl_keras.resampling", "jdl_keras.inference.evaluate_run"),
     *("jdl_keras.training.loop", "jdl_keras.training.portable_road"),
+    *("jdl_keras.serving.send_studies", "jdl_keras.serving.model_card"),
+    *("jdl_keras.serving.over_rest", "jdl_keras.serving.client"),
 )
 
 
-def test_a_run_can_be_trained_and_measured_without_tensorflow():
+def test_what_can_be_done_without_tensorflow():
     for name in WITHOUT_TENSORFLOW:
         heavy = {top(loaded) for loaded in loaded_by(name)} & HEAVY
         assert not heavy - {"keras", "keras_hub"}, f"importing {name} loads {heavy}"

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -19,10 +18,8 @@ from jdl_keras.inference import predictor as in_process
 from jdl_keras.inference.calibration import read_calibration
 from jdl_keras.inference.predictor import equal_rotations
 from jdl_keras.inference.study_predictor import StudyPredictor, member_of_run
-from jdl_keras.inference.trained_run import TrainedRun
 from jdl_keras.predict import main as predict_command
 from jdl_keras.preprocessing import Grid
-from jdl_keras.run_folder import RunFolder
 from jdl_keras.serving.exported_model import member_of_export
 from jdl_keras.serving.model_card import newest_version, read_card, verify
 from tfrecords_tools import schema
@@ -38,25 +35,6 @@ TEN = [
     *((16, 16, 6.0, 6.0, 4), (70, 50, 1.3, 1.4, 17), (5, 90, 9.9, 1.0, 2)),
     (200, 180, 0.9, 0.8, 1),
 ]
-
-
-@pytest.fixture(scope="module")
-def exported(trained_run, tmp_path_factory):
-    """The only version of the trained run, made for three rotations."""
-    root = tmp_path_factory.mktemp("exported")
-    run = shutil.copytree(trained_run.folder, root / "run")
-    config = (run / "config.yaml").read_text()
-    assert "rotations: 1" in config
-    (run / "config.yaml").write_text(config.replace("rotations: 1", "rotations: 3"))
-    assert main([str(run), str(root / "model")]) == DONE
-    folder = root / "model" / "1"
-    loaded = tf.saved_model.load(str(folder))
-    return SimpleNamespace(
-        run=TrainedRun(RunFolder(run)),
-        folder=folder,
-        model=loaded,  # its signatures live as long as it does
-        call=loaded.signatures,
-    )
 
 
 @pytest.fixture(scope="module")
