@@ -1,10 +1,11 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
 import errno
 import fcntl
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,28 @@ def whole_file(path: Path, suffix: str = "", private: bool = False) -> Iterator[
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to write to; on success it becomes `path`, durably.
+
+    What a kill leaves has the name `.tmp-*`, and the next writer takes it away.
+
+    Args:
+        path: of the folder, which does not exist yet.
+    """
+    temporary = path.with_name(f".tmp-{path.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for one in (*temporary.rglob("*"), temporary):
+            sync(one)
+        os.rename(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     sync(path.parent)
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,12 +23,11 @@ from jdl_keras.serving.warmup import write_warmup
 from tfrecords_tools import files
 from tfrecords_tools.errors import RefusedError
 
-STAGE = ".tmp-export"
-"""Folder where a version grows; servers look at names that are numbers."""
-
 
 def export_run(run: Path, out: Path, version: int | None = None) -> Path:
     """Writes a version of a served model; it is there whole or not at all.
+
+    Until then its name is no number, so that no server takes it for a version.
 
     Args:
         run: folder of a trained run.
@@ -59,11 +57,15 @@ def export_run(run: Path, out: Path, version: int | None = None) -> Path:
     networks = [network, *([localiser.network] if localiser else [])]
     out.mkdir(parents=True, exist_ok=True)
     with files.locked(out):
+        for stale in out.glob(".tmp-*"):  # of one that was killed
+            shutil.rmtree(stale)
         number = _free_version(out, version)
-        with _staged(out, out / str(number)) as stage:
-            signatures = _save(functions, stage)
-            write_warmup(stage, signatures)
-            write_card(stage, _card(folder, config, number, networks, signatures))
+        with _version_folder(out / str(number)) as version_folder:
+            signatures = functions.signatures()
+            save(signatures, version_folder)
+            write_warmup(version_folder, signatures)
+            card = _card(folder, config, number, networks, signatures)
+            write_card(version_folder, card)
     return out / str(number)
 
 
@@ -83,32 +85,22 @@ def _free_version(out: Path, version: int | None) -> int:
 
 
 @contextmanager
-def _staged(out: Path, target: Path) -> Iterator[Path]:
-    """A folder to write to; on success it becomes `target`, durably."""
-    stage = out / STAGE
-    shutil.rmtree(stage, ignore_errors=True)  # of one that was killed
-    stage.mkdir()
+def _version_folder(path: Path) -> Iterator[Path]:
+    """`files.whole_folder`; TensorFlow's own errors become those of the system."""
     try:
-        yield stage
-        for path in (*stage.rglob("*"), stage):
-            files.sync(path)
-        os.rename(stage, target)
-        files.sync(out)
+        with files.whole_folder(path) as folder:
+            yield folder
     except tf.errors.OpError as error:
-        # TensorFlow has errors of its own for what the system refuses.
         reason = error.message.splitlines()[0]
-        raise OSError(errno.EIO, reason, str(target)) from None
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        raise OSError(errno.EIO, reason, str(path)) from None
 
 
-def _save(functions: ServedFunctions, stage: Path) -> Signatures:
-    signatures = functions.signatures()
+def save(signatures: Signatures, folder: Path) -> None:
+    """Writes a SavedModel of these functions, and of the weights that they use."""
     module = tf.Module()
     used = {v.ref(): v for one in signatures.values() for v in one.graph.variables}
     module.weights = [*used.values()]
-    tf.saved_model.save(module, str(stage), signatures=signatures)
-    return signatures
+    tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def _card(

@@ -15,6 +15,7 @@ each of B, so that a server may join calls into one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import keras
 import tensorflow as tf
@@ -29,7 +30,6 @@ from jdl_keras.models.localiser import (
     Localiser,
     heat_maps,
     native_centres,
-    slice_centres,
     study_heat_map,
 )
 from jdl_keras.preprocessing import Grid, image_centre
@@ -47,6 +47,7 @@ REACH = "reach"
 IMAGES = tf.TensorSpec([None, None, None], tf.float32, "images")
 STUDIES = tf.TensorSpec([None, None, None, None], tf.float32, "images")
 SPACING = tf.TensorSpec([None, 2], tf.float32, "spacing_mm")
+CENTRE = tf.TensorSpec([None, 2], tf.float32, "centre")
 ROTATION = tf.TensorSpec([None], tf.float32, "rotation_degrees")
 EXAMPLES = tf.TensorSpec([None], tf.string, "examples")
 
@@ -78,9 +79,14 @@ class ServedFunctions:
         localiser: Localiser | None,
         rotations: int,
     ):
-        self._network, self._grid = network, grid
-        self._localiser, self._rotations = localiser, rotations
-        self._tasks = [*network.output]
+        self._rotations, self._tasks = rotations, [*network.output]
+        self._localiser = localiser
+        # Functions of their own: traced once for all signatures.
+        see = partial(_see, network, grid)
+        self._see = _function(see, [IMAGES, SPACING, CENTRE, ROTATION])
+        if localiser is not None:
+            heat = partial(heat_maps, localiser.network, localiser.grid)
+            self._heat = _function(heat, [IMAGES, SPACING])
 
     def signatures(self) -> Signatures:
         """All of them, by name."""
@@ -91,7 +97,7 @@ class ServedFunctions:
             "study_pass": (self.one_pass, [STUDIES, SPACING, ROTATION]),
         }
         return {
-            name: tf.function(function, input_signature=spec).get_concrete_function()
+            name: _function(function, spec).get_concrete_function()
             for name, (function, spec) in specs.items()
         }
 
@@ -131,15 +137,11 @@ class ServedFunctions:
         rotation = checked_rotation(rotation_degrees, tf.shape(images)[0])
         rotation = tf.repeat(rotation, tf.shape(images)[1])
         names = [*self._tasks, REACH]
-        return self._by_study(self._turned, names, images, spacing_mm, rotation)
+        return self._by_study(self._see, names, images, spacing_mm, rotation)
 
     def _slices(self, images: tf.Tensor, spacing_mm: tf.Tensor) -> Maps:
-        if self._localiser is None:
-            centre = image_centre(images)
-        else:
-            place = self._localiser.network, self._localiser.grid
-            centre = slice_centres(*place, images, spacing_mm)
-        return self._averaged(images, spacing_mm, centre)
+        centres = self._centres(images, spacing_mm, 1)
+        return self._averaged(images, spacing_mm, centres)
 
     def _by_study(
         self,
@@ -153,41 +155,40 @@ class ServedFunctions:
         shape = tf.shape(images)
         slices = tf.reshape(images, tf.concat([[-1], shape[2:]], axis=0))
         spacings = tf.repeat(spacing_mm, shape[1], axis=0)
-        centres = self._study_centres(slices, spacings, shape[1])
+        centres = self._centres(slices, spacings, shape[1])
         maps = _in_parts(function, names, slices, spacings, centres, *others)
         return {name: tf.reshape(values, shape) for name, values in maps.items()}
 
-    def _study_centres(
-        self, slices: tf.Tensor, spacings: tf.Tensor, count: tf.Tensor
+    def _centres(
+        self, slices: tf.Tensor, spacings: tf.Tensor, count: tf.Tensor | int
     ) -> tf.Tensor:
-        """(B * S, 2), the same for all `count` slices of a study."""
+        """(N, 2) on which `count` slices in a row, those of a study, agree."""
         if self._localiser is None:
             return image_centre(slices)
-        network, grid = self._localiser.network, self._localiser.grid
-        heat = heat_maps(network, grid, slices, spacings)  # (B * S, h, w, 1)
+        grid = self._localiser.grid
+        heat = self._heat(slices, spacings)  # (N, h, w, 1)
         heat = tf.reshape(heat, tf.stack([-1, count, *grid.size, 1]))
-        heat = tf.reshape(study_heat_map(heat), [-1, *grid.size, 1])  # (B, h, w, 1)
+        heat = tf.reshape(study_heat_map(heat), [-1, *grid.size, 1])
         middle = image_centre(slices)[::count]
         centres = native_centres(heat, grid, spacings[::count], middle)
         return tf.repeat(centres, count, axis=0)
 
-    def _turned(self, *inputs: tf.Tensor) -> Maps:
-        maps, reach = predict_rotated(self._network, self._grid, *inputs)
-        return {**maps, REACH: reach}
-
     def _averaged(self, *inputs: tf.Tensor) -> Maps:
         """As `inference.predictor.averaged`, with the network once in the graph."""
-        if self._rotations == 1:
-            maps, _ = predict_rotated(self._network, self._grid, *inputs, 0.0)
-            return maps
         degrees = tf.constant(equal_rotations(self._rotations), tf.float32)
         nothing = tf.zeros_like(inputs[0])
 
+        def turned(index: tf.Tensor | int) -> Maps:
+            return self._see(*inputs, tf.repeat(degrees[index], tf.shape(nothing)[0]))
+
         def add(index: tf.Tensor, sums: Maps, first: tf.Tensor) -> tuple:
-            found = self._turned(*inputs, degrees[index])
+            found = turned(index)
             first = tf.where(index == 0, found[REACH], first)
             return index + 1, {name: sums[name] + found[name] for name in sums}, first
 
+        if self._rotations == 1:
+            found = turned(0)
+            return {task: found[task] for task in self._tasks}
         _, sums, reach = tf.while_loop(
             lambda index, *_: index < self._rotations,
             add,
@@ -198,6 +199,18 @@ class ServedFunctions:
             task: tf.math.divide_no_nan(sums[task], sums[REACH]) * reach
             for task in self._tasks
         }
+
+
+def _function(
+    function: Callable[..., object], spec: Sequence[tf.TensorSpec]
+) -> tf.types.experimental.PolymorphicFunction:
+    # The Python code is written for graphs: nothing has to be rewritten.
+    return tf.function(function, input_signature=spec, autograph=False)
+
+
+def _see(network: keras.Model, grid: Grid, *inputs: tf.Tensor) -> Maps:
+    maps, reach = predict_rotated(network, grid, *inputs)
+    return {**maps, REACH: reach}
 
 
 def _in_parts(

@@ -14,14 +14,15 @@ import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from jdl_keras.export import main
-from jdl_keras.inference import predictor as in_process
 from jdl_keras.inference.calibration import read_calibration
-from jdl_keras.inference.predictor import equal_rotations
+from jdl_keras.inference.predictor import equal_rotations, predict
 from jdl_keras.inference.study_predictor import StudyPredictor, member_of_run
+from jdl_keras.models.localiser import slice_centres
 from jdl_keras.predict import main as predict_command
 from jdl_keras.preprocessing import Grid
 from jdl_keras.serving.exported_model import member_of_export
 from jdl_keras.serving.model_card import newest_version, read_card, verify
+from jdl_keras.serving.signatures import IMAGES, SPACING
 from tfrecords_tools import schema
 from tfrecords_tools.errors import DONE, REFUSED, RefusedError
 from tfrecords_tools.shards import read_records
@@ -81,15 +82,20 @@ def test_studies_and_passes_are_those_of_the_run(exported, studies):
 
 def test_slices_by_themselves_are_those_of_the_run(exported, studies):
     run, localiser = exported.run, exported.run.folder.load_localiser()
+    grid = Grid.from_config(run.config.grid)
+
+    @tf.function(input_signature=[IMAGES, SPACING], autograph=False)
+    def expected_of(images, spacing_mm):
+        place = localiser.network, localiser.grid
+        centres = slice_centres(*place, images, spacing_mm)
+        return predict(run.network, grid, images, spacing_mm, centres, rotations=3)
+
     for study in studies:
         inputs = tf.constant(study.pixels), spacings(study, len(study.pixels))
-        centres = tf.constant(localiser.slice_centres(study))
-        grid = Grid.from_config(run.config.grid)
-        expected = in_process.predict(run.network, grid, *inputs, centres, rotations=3)
         found = exported.call["serving_default"](images=inputs[0], spacing_mm=inputs[1])
         records = tf.constant([schema.encode(one) for one in study.slices()])
         of_records = exported.call["serialized_examples"](examples=records)
-        for task, values in expected.items():
+        for task, values in expected_of(*inputs).items():
             np.testing.assert_allclose(found[task], values, atol=1e-5)
             np.testing.assert_array_equal(of_records[task], found[task])
 
@@ -212,7 +218,7 @@ def test_versions_go_up_and_none_is_replaced(exported, tmp_path, capsys):
 # Predicting with it
 
 
-def predict(model, records, out, *options):
+def predicted(model, records, out, *options):
     assert predict_command([str(model), str(records), str(out), *options]) == DONE
     folders = sorted(path for path in out.iterdir() if path.is_dir())
     return {folder.name: folder for folder in folders}
@@ -220,8 +226,8 @@ def predict(model, records, out, *options):
 
 def test_predict_finds_what_it_finds_with_the_run(exported, cohort_records, tmp_path):
     moved = shutil.copytree(exported.folder.parent, tmp_path / "model")
-    served = predict(moved, cohort_records, tmp_path / "served")
-    run = predict(exported.run.folder.path, cohort_records, tmp_path / "run")
+    served = predicted(moved, cohort_records, tmp_path / "served")
+    run = predicted(exported.run.folder.path, cohort_records, tmp_path / "run")
     assert [*served] == [*run]
     for key, folder in served.items():
         for task in ("myocardium", "scar"):
