@@ -23,12 +23,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _send(argv: Sequence[str] | None) -> int:
     """How many studies were refused."""
-    from jdl_keras.inference.input_arguments import open_input
-    from jdl_keras.serving.model_card import read_card
-    from jdl_keras.serving.send_studies import send_studies
     from tfrecords_tools.command_line import parse
 
     arguments = parse(_parser(), argv)
+
+    from jdl_keras.inference.input_arguments import open_input
+    from jdl_keras.serving.model_card import read_card
+    from jdl_keras.serving.send_studies import send_studies
+
     card = read_card(arguments.model_card)
     server = _server(arguments)
     server.check()  # before studies are looked for, which may take long

@@ -64,7 +64,7 @@ def send_studies(
 def _predicted(server: Server, study: Study) -> Maps:
     """The maps of a study; an error names it and not the server."""
     try:
-        return server.predict(study.pixels, np.float32(study.spacing_mm))
+        return server.predict(study.pixels, np.asarray(study.spacing_mm, np.float32))
     except RefusedError as error:
         raise RefusedError(study.study_key, error.code, error.reason) from None
 

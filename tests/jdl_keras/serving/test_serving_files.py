@@ -56,6 +56,7 @@ def test_models_config_is_one():
     assert model.model_version_policy.latest.num_versions == 1
 
 
+@pytest.mark.slow  # it loads TensorFlow
 def test_batching_joins_equal_shapes_only(batching_parameters):
     text = (FOLDER / "batching_parameters.txt").read_text()
     found = text_format.Parse(text, batching_parameters())
