@@ -4,6 +4,7 @@ Small networks leave most of a second core idle: two processes of one thread eac
 far more in the same time than one process of two threads.
 """
 
+import functools
 import multiprocessing
 import os
 import sys
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -80,24 +82,39 @@ def _ready(
 def _start(
     run: PlannedRun, jobs: int, train: Callable[[PlannedRun], None]
 ) -> BaseProcess:
+    return start_process(run.folder, jobs, functools.partial(train, run))
+
+
+def start_process(folder: Path, jobs: int, work: Callable[[], None]) -> BaseProcess:
+    """Starts work in a process that ends with this one; its exit code is a command's.
+
+    Args:
+        folder: gets what the process prints, in `train.log`.
+        jobs: processes that share the cores.
+        work: can be pickled.
+    """
     # A fork would carry TensorFlow's threads, half alive, into the child.
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_work, args=(run, jobs, train), daemon=True)
+    process = context.Process(target=_work, args=(folder, jobs, work), daemon=True)
     process.start()
     return process
 
 
-def _work(run: PlannedRun, jobs: int, train: Callable[[PlannedRun], None]) -> None:
+def _work(folder: Path, jobs: int, work: Callable[[], None]) -> None:
     # Else the run of a parent that was killed would keep its folder locked.
     threading.Thread(target=die_with_parent, daemon=True).start()
-    threads = max(1, cores() // jobs)
-    for name in THREADS:
-        os.environ.setdefault(name, str(threads))
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with (run.folder / LOG).open("a") as log:
+    share_cores(jobs)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOG).open("a") as log:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
-    sys.exit(run_command(lambda: train(run)))
+    sys.exit(run_command(work))
+
+
+def share_cores(jobs: int) -> None:
+    """Limits this process, and those that it starts, to its share of the cores."""
+    for name in THREADS:
+        os.environ.setdefault(name, str(max(1, cores() // jobs)))
 
 
 def _end(active: dict[PlannedRun, BaseProcess]) -> None:
@@ -166,6 +183,10 @@ class _View:
 
 
 def _epochs(run: PlannedRun) -> int:
-    """Epochs that a run has finished."""
-    history = RunFolder(run.folder).history
+    return finished_epochs(run.folder)
+
+
+def finished_epochs(folder: Path) -> int:
+    """Epochs that the run in a folder has finished."""
+    history = RunFolder(folder).history
     return len(history.read_text().splitlines()) - 1 if history.is_file() else 0

@@ -12,6 +12,8 @@ from jdl_keras.cluster import ALONE, Cluster, cluster_of
 from tfrecords_tools.errors import RefusedError, run_command
 
 if TYPE_CHECKING:
+    import keras
+
     from jdl_keras.config import Config
     from jdl_keras.training.checkpoint import TrainingState
     from jdl_keras.training.team import Team
@@ -57,13 +59,18 @@ def _train(argv: Sequence[str] | None) -> None:
     )
 
 
-def run(config: "Config", cluster: Cluster = ALONE) -> "TrainingState":
+def run(
+    config: "Config",
+    cluster: Cluster = ALONE,
+    watchers: "Sequence[keras.callbacks.Callback]" = (),
+) -> "TrainingState":
     """Trains a run, or what is left of it, on the chosen backend, and measures it.
 
     Args:
         config: of the run.
         cluster: the workers that train it together; each of them calls this, and the
             chief alone measures.
+        watchers: see `training.loop.train`.
 
     Raises:
         RefusedError: if configuration, record set or run folder cannot be used.
@@ -90,7 +97,7 @@ def run(config: "Config", cluster: Cluster = ALONE) -> "TrainingState":
     with ExitStack() as stack:
         with _team(cluster) as team:
             team.from_chief(lambda: _claim(folder.path, stack))
-            state = train(config, record_set, folder, team)
+            state = train(config, record_set, folder, team, watchers)
         if cluster.is_chief:
             if config.evaluation.choose_operating_point:
                 choose_on_validation(folder)

@@ -25,6 +25,7 @@ LEVELS = (
 NEIGHBOURS = {
     ("metrics", "losses"): "the axes of a mask",
     ("tuning", "training"): "a trial is a training",
+    ("tuning", "run_processes"): "and has a process of its own",
     ("serving", "inference"): "the served function is the predictor's",
     ("quantification", "evaluation"): "figures are saved in one way",
 }

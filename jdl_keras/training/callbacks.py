@@ -69,7 +69,8 @@ class Keeper(keras.callbacks.Callback):
             state.best, state.best_epoch = logs[SELECTION], state.epoch
             self.folder.save_network(self.model.network)
         if self.patience and state.epoch - state.best_epoch >= self.patience:
-            state.stopped = True
+            self.model.stop_training = True
+        state.stopped = bool(self.model.stop_training)
         files.write_text(self.folder.history, as_csv(state.history))
         checkpoint.save(self.folder.checkpoints, self.variables, state)
         return state.stopped

@@ -39,7 +39,7 @@ def train(
     record_set: StudySet,
     folder: RunFolder,
     team: Team = ALONE,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    watchers: Sequence[keras.callbacks.Callback] = (),
 ) -> TrainingState:
     """Trains, or continues where the folder's newest checkpoint stands.
 
@@ -48,7 +48,8 @@ def train(
         record_set: as `data.views.configured_view` shows it.
         folder: of the run; only the chief of the team reads and writes it.
         team: the processes that train it together, each of which calls this.
-        callbacks: of Keras, beside those of every run.
+        watchers: called at the end of an epoch before it is kept, so that one that
+            sets `stop_training` has stopped the run for good.
 
     Returns:
         The state at the end; the best network is `folder.model`.
@@ -81,7 +82,7 @@ def train(
             record_set,
             centres,
             folder,
-            [keeper, *([bar] if team.is_chief else []), *callbacks],
+            [*watchers, keeper, *([bar] if team.is_chief else [])],
             team,
             initial_epoch=state.epoch,
             epochs=config.training.epochs,
@@ -101,6 +102,13 @@ def _restored(
     )
     team.take_from_chief(variables)
     return TrainingState(**state)
+
+
+def make_localiser(config: Config, record_set: StudySet, folder: RunFolder) -> None:
+    """Trains only the localiser of a run, for others to take (`localiser.run`)."""
+    _road()
+    folder.save_localiser(_make_localiser(config, record_set))
+    folder.describe(config, record_set.sha256)
 
 
 def _road() -> ModuleType:

@@ -9,18 +9,22 @@ from jdl_keras.config_file import read_config
 from jdl_keras.experiment import METHODS
 
 FOLDER = Path(__file__).parents[2] / "configs"
-OF_COMPARE = {path for path in FOLDER.glob("*.yaml") if path.name.startswith("compare")}
+OF_COMPARE = {*FOLDER.glob("compare*.yaml")}
+OF_TUNE = {*FOLDER.glob("tune*.yaml")}
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda p: p.name)
 def test_first_lines_give_the_command(path):
-    command = "compare" if path in OF_COMPARE else "train"
+    commands = {"compare": OF_COMPARE, "tune": OF_TUNE}
+    (command,) = [c for c, paths in commands.items() if path in paths] or ["train"]
     head = "".join(path.read_text().splitlines(keepends=True)[:2])
     assert f"python -m jdl_keras.{command} --config configs/{path.name}" in head
 
 
 @pytest.mark.parametrize(
-    "path", sorted({*FOLDER.glob("*.yaml")} - OF_COMPARE), ids=lambda p: p.name
+    "path",
+    sorted({*FOLDER.glob("*.yaml")} - OF_COMPARE - OF_TUNE),
+    ids=lambda p: p.name,
 )
 def test_train_takes_it(path):
     assert read_config(path).run_dir == f"runs/{path.stem}"
@@ -32,6 +36,16 @@ def test_compare_takes_it(path):
 
     experiment, _, _ = _parse(["--config", str(path)])
     assert experiment.out == f"runs/{path.stem}"
+
+
+@pytest.mark.parametrize("path", sorted(OF_TUNE), ids=lambda p: p.name)
+def test_tune_takes_it(path):
+    from jdl_keras.tune import _parse
+    from jdl_keras.tuning.search import check_search
+
+    search, base, _ = _parse(["--config", str(path)])
+    check_search(search, base)
+    assert search.out == f"runs/{path.stem}"
 
 
 def test_paper_has_one_setting_for_all_methods_and_it_is_the_published_one():

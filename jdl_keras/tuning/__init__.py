@@ -1,0 +1,1 @@
+"""The search for good settings: KerasTuner's oracles over ordinary runs."""
