@@ -46,27 +46,31 @@ def export_run(run: Path, out: Path, version: int | None = None) -> Path:
     if config.grid.centre == "reference":
         reason = "its crop needs a reference; train with --grid.centre localiser"
         raise RefusedError(run, "CONFIG", reason)
+    out.mkdir(parents=True, exist_ok=True)
+    with files.locked(out):
+        for stale in out.glob(".tmp-*"):  # of one that was killed
+            shutil.rmtree(stale)
+        target = out / str(_free_version(out, version))
+        _export(folder, config, target)
+    return target
+
+
+def _export(folder: RunFolder, config: Config, target: Path) -> None:
     network = folder.load_network()
     localiser = folder.load_localiser() if config.grid.centre == "localiser" else None
+    networks = [network, *([localiser.network] if localiser else [])]
     functions = ServedFunctions(
         lean(network),
         Grid.from_config(config.grid),
         localiser,
         config.evaluation.rotations,
     )
-    networks = [network, *([localiser.network] if localiser else [])]
-    out.mkdir(parents=True, exist_ok=True)
-    with files.locked(out):
-        for stale in out.glob(".tmp-*"):  # of one that was killed
-            shutil.rmtree(stale)
-        number = _free_version(out, version)
-        with _version_folder(out / str(number)) as version_folder:
-            signatures = functions.signatures()
-            save(signatures, version_folder)
-            write_warmup(version_folder, signatures)
-            card = _card(folder, config, number, networks, signatures)
-            write_card(version_folder, card)
-    return out / str(number)
+    with _version_folder(target) as version_folder:
+        signatures = functions.signatures()
+        save(signatures, version_folder)
+        write_warmup(version_folder, signatures)
+        card = _card(folder, config, int(target.name), networks, signatures)
+        write_card(version_folder, card)
 
 
 def version_numbers(out: Path) -> list[int]:

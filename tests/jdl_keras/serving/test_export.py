@@ -205,14 +205,33 @@ def test_damage_is_seen(exported, tmp_path, damage):
         verify(folder, read_card(folder))
 
 
-def test_versions_go_up_and_none_is_replaced(exported, tmp_path, capsys):
+def test_versions_go_up_and_none_is_replaced(exported, tmp_path, monkeypatch, capsys):
+    def only_its_folder(_run, _config, target):
+        target.mkdir()
+
+    monkeypatch.setattr("jdl_keras.serving.export._export", only_its_folder)
     run, model = str(exported.run.folder.path), tmp_path / "model"
-    (model / "3").mkdir(parents=True)
+    (model / ".tmp-9").mkdir(parents=True)  # of one that was killed
+    for options, name in ((["--version", "3"], "3"), ([], "4"), (["--version=2"], "2")):
+        assert main([run, str(model), *options]) == DONE
+        assert capsys.readouterr().out.strip() == f"exported {model / name}"
     assert main([run, str(model), "--version", "3"]) == REFUSED
-    assert "EXISTS" in capsys.readouterr().err
-    assert main([run, str(model)]) == DONE
-    assert "model/4" in capsys.readouterr().out
-    assert sorted(path.name for path in model.iterdir()) == ["3", "4"]
+    assert "model/3: EXISTS" in capsys.readouterr().err
+    assert sorted(path.name for path in model.iterdir()) == ["2", "3", "4"]
+
+
+def test_run_that_cannot_be_served(trained_run, tmp_path, capsys):
+    shutil.copy(trained_run.folder / "config.yaml", tmp_path)
+    config = (tmp_path / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(
+        config.replace("centre: localiser", "centre: reference")
+    )
+    command = [str(tmp_path), str(tmp_path / "model")]
+    assert main(command) == REFUSED
+    assert "grid.centre localiser" in capsys.readouterr().err
+    assert main([str(tmp_path / "absent"), str(tmp_path / "model")]) == REFUSED
+    assert "NOT_A_RUN" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
 
 
 # Predicting with it
