@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jdl_keras.config import Config
     from jdl_keras.tuning.progress import SearchView
     from jdl_keras.tuning.search import Search
-    from jdl_keras.tuning.tuner import SearchTuner
+    from jdl_keras.tuning.tuner import SearchTuner, Train
 
 PROGRAM = "jdl_keras.tune"
 DESCRIPTION = "Searches for the settings with the best scar Dice on validation."
@@ -42,11 +42,11 @@ def _tune(argv: list[str]) -> None:
     base = with_records(base)
     load_backend()
 
-    from jdl_keras.tuning.chief import be_local_chief, role
+    from jdl_keras.tuning.workers import be_local_chief, role
 
     own_role = role()
     if own_role == "worker":
-        _work(search, base)
+        _work(search, base, train_trial)
         return
     if own_role == "alone" and search.workers > 1:
         be_local_chief()
@@ -88,7 +88,7 @@ def _search_alone(search: "Search", base: "Config") -> None:
     with locked(out):
         _prepare(search, base)
         with _view(search, base) as view:
-            tuner = _tuner(search, base)
+            tuner = _tuner(search, base, train_trial)
             tuner.look = functools.partial(_look, view, search, base)
             tuner.oracle.reload()
             tuner.search()
@@ -97,16 +97,17 @@ def _search_alone(search: "Search", base: "Config") -> None:
 
 def _lead(search: "Search", base: "Config", local: bool) -> None:
     """As the chief of workers, on this machine or on others."""
-    from jdl_keras.tuning.chief import LocalWorkers, lead
+    from jdl_keras.tuning.chief import lead
+    from jdl_keras.tuning.workers import LocalWorkers
     from tfrecords_tools.files import locked
 
     out = Path(search.out)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         _prepare(search, base)
-        tuner = _tuner(search, base)
+        tuner = _tuner(search, base, train_trial)
         tuner.oracle.reload()
-        work = functools.partial(_worker, search, base)
+        work = functools.partial(_worker, search, base, train_trial)
         workers = LocalWorkers(search.workers, work) if local else None
         try:
             with _view(search, base) as view:
@@ -120,21 +121,21 @@ def _lead(search: "Search", base: "Config", local: bool) -> None:
         _finish(search, base, tuner.oracle.failed)
 
 
-def _worker(search: "Search", base: "Config") -> int:
+def _worker(search: "Search", base: "Config", train: "Train") -> int:
     """In a process of its own: a worker on this machine."""
     from jdl_keras.backend import load_backend
 
     load_backend()
-    return run_command(lambda: _work(search, base))
+    return run_command(lambda: _work(search, base, train))
 
 
-def _work(search: "Search", base: "Config") -> None:
+def _work(search: "Search", base: "Config", train: "Train") -> None:
     """As a worker: trials that the chief hands out, until there are no more."""
     import grpc
 
-    from jdl_keras.tuning.chief import signs_of_life
+    from jdl_keras.tuning.workers import signs_of_life
 
-    tuner = _tuner(search, base)
+    tuner = _tuner(search, base, train)
     try:
         with signs_of_life(Path(search.out)):
             tuner.search()
@@ -143,11 +144,11 @@ def _work(search: "Search", base: "Config") -> None:
         raise OSError(None, reason, "workers") from None
 
 
-def _tuner(search: "Search", base: "Config") -> "SearchTuner":
+def _tuner(search: "Search", base: "Config", train: "Train") -> "SearchTuner":
     from jdl_keras.tuning.oracle import make_oracle
     from jdl_keras.tuning.tuner import SearchTuner
 
-    return SearchTuner(make_oracle(search, base), search, base, train_trial)
+    return SearchTuner(make_oracle(search, base), search, base, train)
 
 
 def train_trial(config: "Config", search: "Search") -> None:
