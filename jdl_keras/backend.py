@@ -64,8 +64,8 @@ def load_backend() -> None:
         load_tensorflow()
 
 
-def check_training(config: Config) -> None:
-    """Refuses what the chosen backend cannot train.
+def check_training(config: Config, profile: bool = False) -> None:
+    """Refuses what the chosen backend cannot train, or profile.
 
     Raises:
         RefusedError: with the key or the record set, and the way out.
@@ -84,6 +84,8 @@ def check_training(config: Config) -> None:
     if training.micro_batches > 1:
         reason = f"only TensorFlow splits batches; use 1 with --backend {backend}"
         _refuse("training.micro_batches", reason)
+    if profile:
+        _refuse("profile", f"only TensorFlow writes traces; omit with {backend}")
 
 
 def check_records(records: str | Path | None) -> None:

@@ -1,5 +1,6 @@
 """Trains and measures a model: `python -m jdl_keras.train`."""
 
+import argparse
 import dataclasses
 import os
 import sys
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import keras
 
     from jdl_keras.config import Config
+    from jdl_keras.run_folder import RunFolder
     from jdl_keras.training.checkpoint import TrainingState
     from jdl_keras.training.team import Team
 
@@ -34,18 +36,25 @@ def _train(argv: Sequence[str] | None) -> None:
 
     parser = config_parser("jdl_keras.train", "Trains and measures a model.")
     add_backend_option(parser)
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        default=argparse.SUPPRESS,  # no setting: --print_config leaves it out
+        help="write a trace of some steps for TensorBoard",
+    )
     arguments = parse(parser, argv)
     config = config_of(arguments)
     choose_backend(arguments.get("backend"))
-    check_training(config)
+    profile = "profile" in arguments
+    check_training(config, profile)
     cluster = cluster_of(config.training.strategy)
     if cluster.several and config.records is None:
         reason = "several workers need one that is there; build it, and give it to all"
         raise RefusedError("records", "CONFIG", reason)
     config = with_records(config)
-    state = run(config, cluster)
+    state = run(config, cluster, profile)
     if not cluster.is_chief:
-        print(f"worker {cluster.index}: done; the chief measures and keeps the run")
+        print(f"worker {cluster.index}: done; the chief has measured and keeps the run")
         return
     folder = Path(config.run_dir)
     curves = folder / "history.csv"
@@ -63,14 +72,16 @@ def run(
     config: "Config",
     cluster: Cluster = ALONE,
     watchers: "Sequence[keras.callbacks.Callback]" = (),
+    profile: bool = False,
 ) -> "TrainingState":
     """Trains a run, or what is left of it, on the chosen backend, and measures it.
 
     Args:
         config: of the run.
         cluster: the workers that train it together; each of them calls this, and the
-            chief alone measures.
+            chief alone measures, while the others wait.
         watchers: see `training.loop.train`.
+        profile: whether to write a trace of some steps.
 
     Raises:
         RefusedError: if configuration, record set or run folder cannot be used.
@@ -81,29 +92,33 @@ def run(
 
     record_set = open_records(config)
     if cluster.several:
-        # It tells at length of workers that have gone, finished ones too.
+        # It tells at length of workers that have gone; we do in one line.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     load_backend()
 
+    from jdl_keras.run_folder import RunFolder
+    from jdl_keras.training.loop import train
+
+    folder = RunFolder(Path(config.run_dir))
+    with ExitStack() as stack, _team(cluster) as team:
+        team.from_chief(lambda: _claim(folder.path, stack))
+        state = train(config, record_set, folder, team, watchers, profile)
+        # The others wait, so that a command that is given again finds all workers.
+        team.from_chief(lambda: _measure(config, folder))
+    return state
+
+
+def _measure(config: "Config", folder: "RunFolder") -> None:
     from jdl_keras.inference.evaluate_run import (
         calibrate_on_validation,
         choose_on_validation,
         evaluate_run,
     )
-    from jdl_keras.run_folder import RunFolder
-    from jdl_keras.training.loop import train
 
-    folder = RunFolder(Path(config.run_dir))
-    with ExitStack() as stack:
-        with _team(cluster) as team:
-            team.from_chief(lambda: _claim(folder.path, stack))
-            state = train(config, record_set, folder, team, watchers)
-        if cluster.is_chief:
-            if config.evaluation.choose_operating_point:
-                choose_on_validation(folder)
-            calibrate_on_validation(folder)
-            evaluate_run(folder.path, config.evaluation.split)
-    return state
+    if config.evaluation.choose_operating_point:
+        choose_on_validation(folder)
+    calibrate_on_validation(folder)
+    evaluate_run(folder.path, config.evaluation.split)
 
 
 def _team(cluster: Cluster) -> AbstractContextManager["Team"]:

@@ -40,6 +40,7 @@ def train(
     folder: RunFolder,
     team: Team = ALONE,
     watchers: Sequence[keras.callbacks.Callback] = (),
+    profile: bool = False,
 ) -> TrainingState:
     """Trains, or continues where the folder's newest checkpoint stands.
 
@@ -50,6 +51,7 @@ def train(
         team: the processes that train it together, each of which calls this.
         watchers: called at the end of an epoch before it is kept, so that one that
             sets `stop_training` has stopped the run for good.
+        profile: whether TensorFlow writes a trace of some steps.
 
     Returns:
         The state at the end; the best network is `folder.model`.
@@ -84,6 +86,7 @@ def train(
             folder,
             [*watchers, keeper, *([bar] if team.is_chief else [])],
             team,
+            profile,
             initial_epoch=state.epoch,
             epochs=config.training.epochs,
             steps_per_epoch=steps,

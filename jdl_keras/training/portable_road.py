@@ -35,6 +35,7 @@ def fit(
     _: RunFolder,
     callbacks: Sequence[keras.callbacks.Callback],
     __: Team,
+    ___: bool,
     **options: int,
 ) -> None:
     """Trains what is left of a run; see `tensorflow_road.fit`."""

@@ -14,6 +14,7 @@ from jdl_keras.run_folder import RunFolder
 from jdl_keras.training.joint_trainer import JointTrainer
 from jdl_keras.training.multi_worker_trainer import MultiWorkerTrainer
 from jdl_keras.training.panels import Panels
+from jdl_keras.training.profile import Profile
 from jdl_keras.training.start import learning_rate, starting_network
 from jdl_keras.training.strategy import make_strategy
 from jdl_keras.training.team import Team
@@ -58,6 +59,7 @@ def fit(
     folder: RunFolder,
     callbacks: Sequence[keras.callbacks.Callback],
     team: Team,
+    profile: bool,
     **options: int,
 ) -> None:
     """Trains what is left of a run.
@@ -70,6 +72,7 @@ def fit(
         folder: of the run.
         callbacks: of every run; TensorBoard comes after them.
         team: that trains it; only the chief writes for TensorBoard.
+        profile: whether the chief writes a trace of some steps.
         options: `initial_epoch`, `epochs` and `steps_per_epoch`.
     """
     first_epoch = options["initial_epoch"]
@@ -87,6 +90,10 @@ def fit(
         log_dir = str(folder.tensorboard)
         board = keras.callbacks.TensorBoard(log_dir, write_graph=False)
         callbacks = [*callbacks, board, Panels(log_dir, whole)]
+    if team.is_chief and profile:
+        epochs_left = options["epochs"] - first_epoch
+        steps = options["steps_per_epoch"] * epochs_left
+        callbacks = [*callbacks, Profile(folder.tensorboard, steps)]
     trainer.fit(
         _shared(team, training) if team.strategy else training(),
         validation_data=_shared(team, validation) if team.strategy else whole,

@@ -84,6 +84,10 @@ REFUSED_TRAINING = {
         "training.micro_batches",
         "use 1 with --backend jax",
     ),
+    ("--backend=torch", "--records=x.npz", "--training.strategy=multi_worker"): (
+        "training.strategy",
+        "use single with --backend torch",
+    ),
     ("--backend=tensorflow", "--records=x.npz"): ("x.npz", "--backend jax or torch"),
     ("--records=x.npz",): ("x.npz", "TensorFlow trains from the folder"),
     ("--backend=theano",): ("backend", "theano"),

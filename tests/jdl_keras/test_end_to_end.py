@@ -169,6 +169,19 @@ def test_tensorboard_has_the_curves_of_the_history(folder):
             assert scalars[split, tag, step] == pytest.approx(float(value), rel=1e-6)
 
 
+def test_profile_leaves_a_trace_and_says_how_long_steps_waited(trained_run, folder):
+    # 18 slices in batches of 4, twice: ten steps, of which the first is no measure
+    (line,) = [li for li in trained_run.out.splitlines() if li.startswith("trace of")]
+    found = re.fullmatch(
+        rf"trace of steps 2 to 10 in {folder.tensorboard}: "
+        r"(\d+) % of their time was spent waiting for input",
+        line,
+    )
+    assert 0 <= int(found[1]) <= 100
+    (trace,) = folder.tensorboard.glob("plugins/profile/*/*.xplane.pb")
+    assert trace.stat().st_size > 10_000
+
+
 def test_tensorboard_has_images(folder):
     (image,) = [event for event in events(folder) if event[1] == "images"]
     _, _, tag, step, (width, height, *slices) = image

@@ -8,7 +8,11 @@ import pytest
 from scipy import ndimage
 
 from jdl_keras.models import build_transunet
-from jdl_keras.models.cascaded_upsampler import AlignedUpsampling2D, aligned_weights
+from jdl_keras.models.cascaded_upsampler import (
+    AlignedUpsampling2D,
+    aligned_weights,
+    cascaded_upsampler,
+)
 from jdl_keras.models.normalization import GroupNormalization, StandardizedConv2D
 from jdl_keras.models.presets import PRESETS
 
@@ -217,3 +221,24 @@ def test_image_size_that_does_not_fit(size, way_out):
 def test_unknown_preset():
     with pytest.raises(ValueError, match="unknown preset 'huge'; use one of.*'small'"):
         build_transunet("huge")
+
+
+# The decoder's batch statistics
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="only TensorFlow has replicas"
+)
+def test_decoder_of_the_paper_shares_batch_statistics_between_replicas():
+    width = {"s8": 512, "s4": 256, "s2": 64}
+    skips = {
+        name: keras.Input((32 // int(name[1:]), 32 // int(name[1:]), channels))
+        for name, channels in width.items()
+    }
+    tokens = keras.Input((2, 2, 768))
+    decoded = cascaded_upsampler(tokens, skips, PRESETS["r50_vit_b16"])
+    layers = keras.Model([tokens, skips], decoded).layers
+    norms = [x for x in layers if isinstance(x, keras.layers.BatchNormalization)]
+    # one after the transformer, two at each of the four steps
+    assert len(norms) == 1 + 2 * 4
+    assert all(norm.synchronized for norm in norms)

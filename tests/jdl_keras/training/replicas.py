@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from jdl_keras.config import LossConfig
+from jdl_keras.models.methods import METHODS
 from jdl_keras.training.joint_trainer import JointTrainer
 
 BATCH, SIZE = 6, (16, 24)
@@ -37,24 +38,36 @@ CASES = {
     # name: trainer, network, samples, further arguments of the trainer
     "group": (JointTrainer, {"norm": "group"}, 15, {}),
     "batch": (JointTrainer, {"norm": "batch"}, 15, {}),
-    "clipped_micro": (
-        JointTrainer,
-        {"norm": "group"},
-        15,
-        {"clip_norm": 0.5, "micro_batches": 2},
-    ),
     "batch_dice": (
         JointTrainer,
         {"norm": "group", "method": "multi_task"},
         15,
         {"loss": LOSS_OF_BATCH, "warmup_steps": 1},
     ),
-    "last_batch_of_one": (
-        JointTrainer,
-        {"norm": "group", "method": "two_step"},
-        13,
-        {"loss": LOSS_OF_WALL},
-    ),
+    # Every method, clipped, in micro-batches, with a last batch of one sample.
+    **{
+        method: (
+            JointTrainer,
+            {"norm": "group", "method": method},
+            13,
+            {
+                "loss": LOSS if method == "direct" else LOSS_OF_WALL,
+                "clip_norm": 0.5,
+                "micro_batches": 2,
+            },
+        )
+        for method in METHODS
+    },
+    # In bfloat16 too, where micro-batches would round another time.
+    **{
+        f"{method} bfloat16": (
+            JointTrainer,
+            {"norm": "group", "method": method, "policy": "mixed_bfloat16"},
+            13,
+            {"clip_norm": 0.5},
+        )
+        for method in METHODS
+    },
     "defect": (DividesByItsShare, {"norm": "group"}, 15, {}),
 }
 
@@ -79,15 +92,18 @@ def samples(count):
 def train(strategy, trainer_class, network_options, count, arguments):
     """Weights before and after one epoch of three steps, and what was logged."""
     keras.utils.set_random_seed(0)
+    options = {"policy": "float32", **network_options}
+    keras.config.set_dtype_policy(options.pop("policy"))
     with strategy.scope():
-        network = build_toy(SIZE, **network_options)
+        network = build_toy(SIZE, **options)
         arguments = {"loss": LOSS, "batch_size": BATCH, "patients": 4, **arguments}
         trainer = trainer_class(network, **arguments)
         trainer.compile(optimizer=keras.optimizers.SGD(LEARNING_RATE))
         trainer.optimizer.build(network.trainable_variables)
     before = network.get_weights()
     batches = tf.data.Dataset.from_tensor_slices(samples(count)).batch(BATCH)
-    history = trainer.fit(batches, validation_data=batches, verbose=0).history
+    validation = batches if keras.config.dtype_policy().name == "float32" else None
+    history = trainer.fit(batches, validation_data=validation, verbose=0).history
     logs = {name: values[-1] for name, values in history.items()}
     return flat(before), flat(network.get_weights()), logs
 
@@ -105,6 +121,7 @@ def main(out):
         "two": tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
     }
     arrays = {}
+
     for case, settings in CASES.items():
         for name, strategy in strategies.items():
             if (case, name) == ("defect", "one"):

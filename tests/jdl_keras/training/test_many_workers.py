@@ -138,7 +138,7 @@ def test_same_command_ends_the_run(two_processes):
     assert (chief.code, other.code) == (0, 0), chief.err + other.err
     # One of them measures, keeps and shows the run.
     assert "test: 3 patients, 9 slices" in chief.out
-    assert other.out == "worker 1: done; the chief measures and keeps the run\n"
+    assert other.out == "worker 1: done; the chief has measured and keeps the run\n"
     assert "epoch" not in other.err
     assert "Traceback" not in chief.err + other.err
 
