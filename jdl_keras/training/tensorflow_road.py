@@ -11,6 +11,7 @@ from jdl_keras.config import Config
 from jdl_keras.data.pipeline import training_batches, validation_batches
 from jdl_keras.data.shares import WHOLE, Share, by_replica
 from jdl_keras.run_folder import RunFolder
+from jdl_keras.training.fused_adam import FusedAdam
 from jdl_keras.training.joint_trainer import JointTrainer
 from jdl_keras.training.multi_worker_trainer import MultiWorkerTrainer
 from jdl_keras.training.panels import Panels
@@ -46,7 +47,7 @@ def make_trainer(
             warmup_steps=steps * config.message.warmup_epochs,
         )
         rate = learning_rate(config.optimizer, steps * config.training.epochs)
-        trainer.compile(optimizer=keras.optimizers.Adam(rate))
+        trainer.compile(optimizer=FusedAdam(rate))
         trainer.optimizer.build(network.trainable_variables)
     return trainer
 

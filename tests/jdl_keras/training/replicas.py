@@ -5,6 +5,7 @@ processor only before its start.
 """
 
 import dataclasses
+import functools
 import runpy
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from jdl_keras.config import LossConfig
 from jdl_keras.models.methods import METHODS
+from jdl_keras.training.fused_adam import FusedAdam
 from jdl_keras.training.joint_trainer import JointTrainer
 
 BATCH, SIZE = 6, (16, 24)
@@ -68,6 +70,14 @@ CASES = {
         )
         for method in METHODS
     },
+    "adam": (
+        JointTrainer,
+        {"norm": "group"},
+        15,
+        # An epsilon of about the gradients: else the sign of a rounding error would
+        # move a weight as far as that of a gradient.
+        {"clip_norm": 0.5, "optimizer": functools.partial(FusedAdam, epsilon=0.1)},
+    ),
     "defect": (DividesByItsShare, {"norm": "group"}, 15, {}),
 }
 
@@ -97,8 +107,9 @@ def train(strategy, trainer_class, network_options, count, arguments):
     with strategy.scope():
         network = build_toy(SIZE, **options)
         arguments = {"loss": LOSS, "batch_size": BATCH, "patients": 4, **arguments}
+        optimizer = arguments.pop("optimizer", keras.optimizers.SGD)
         trainer = trainer_class(network, **arguments)
-        trainer.compile(optimizer=keras.optimizers.SGD(LEARNING_RATE))
+        trainer.compile(optimizer=optimizer(LEARNING_RATE))
         trainer.optimizer.build(network.trainable_variables)
     before = network.get_weights()
     batches = tf.data.Dataset.from_tensor_slices(samples(count)).batch(BATCH)
