@@ -1,20 +1,16 @@
-"""Measures the input pipeline: `python -m jdl_keras.benchmark --records DIR`."""
+"""Measures speed against this machine's best: `python -m jdl_keras.benchmark`."""
 
-import itertools
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_type_hints
 
 from tfrecords_tools.errors import RefusedError, run_command
-from tfrecords_tools.quiet_tensorflow import load_tensorflow
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    from jsonargparse import ArgumentParser, Namespace
 
-SECONDS = 5.0
-"""Each rate is measured over at least this long, after a warm-up."""
+    from jdl_keras.benchmarking.rows import Row
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,48 +19,102 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _benchmark(argv: Sequence[str] | None) -> None:
-    from jdl_keras.config_file import parse_config
+    from jdl_keras.backend import choose_backend, load_backend
+    from tfrecords_tools.command_line import parse
 
-    description = "Measures the input pipeline of a configuration."
-    config = parse_config("jdl_keras.benchmark", description, argv)
-    if config.records is None:
-        raise RefusedError("records", "CONFIG", "give the folder of a record set")
-
-    from tfrecords_tools.record_set import open_record_set
-
-    record_set = open_record_set(Path(config.records))
-    load_tensorflow()
+    arguments = parse(_parser(), argv)
+    choose_backend(arguments.get("backend"))
+    _check(arguments)
+    load_backend()
+    rows = _rows(arguments)
 
     import keras
-    import tensorflow as tf
+    from rich.console import Console
 
-    from jdl_keras.data.centring import image_middle, slice_centres
-    from jdl_keras.data.pipeline import training_batches
-    from tfrecords_tools import schema
+    from jdl_keras.benchmarking.rows import table, write_rows
 
-    keras.utils.set_random_seed(1)  # see training.loop
-    records = record_set.examples("train").repeat()
-    parsed = records.map(schema.parse, num_parallel_calls=tf.data.AUTOTUNE)
-    rate = _per_second(parsed, 1)
-    print(f"reading and parsing, native grid: {rate:.0f} records/s")
-    centres = slice_centres(record_set.studies("train"), image_middle)
-    batches = training_batches(record_set, config, centres)
-    rate = _per_second(batches, config.training.batch_size)
-    size = "x".join(str(n) for n in config.grid.size)
-    print(f"resampling and augmentation, grid {size}: {rate:.0f} samples/s")
+    Console().print(table(rows))
+    if arguments.json:
+        write_rows(rows, keras.config.backend(), arguments.json)
+        print(f"wrote {arguments.json}")
 
 
-def _per_second(dataset: "tf.data.Dataset", samples: int) -> float:
-    """Samples a second after one second of warm-up."""
-    elements = iter(dataset)
-    start = time.monotonic()
-    while time.monotonic() - start < 1:
-        next(elements)
-    start, count = time.monotonic(), 0
-    while (elapsed := time.monotonic() - start) < SECONDS:
-        for _ in itertools.islice(elements, 16):
-            count += samples
-    return count / elapsed
+def _parser() -> "ArgumentParser":
+    from jdl_keras.backend import add_backend_option
+    from jdl_keras.config import Config, ModelConfig, TrainingConfig
+    from tfrecords_tools.command_line import make_parser
+
+    parser = make_parser(
+        "jdl_keras.benchmark",
+        "Measures networks, input pipeline and exported models; networks as a share of "
+        "the float32 matrix products that this machine does between their batches.",
+    )
+    presets = get_type_hints(ModelConfig)["preset"]
+    sizes = "sizes of networks; without a name after it none (default: small)"
+    parser.add_argument(
+        "--presets", nargs="*", type=presets, default=["small"], help=sizes
+    )
+    methods = get_type_hints(Config)["method"]
+    wiring = "how the networks of the tasks are wired"
+    parser.add_argument("--method", type=methods, default="jdl", help=wiring)
+    slices = "slices of a batch (default: 8; 4 for r50_vit_b16)"
+    parser.add_argument("--batch_size", type=int, default=0, help=slices)
+    policies = get_type_hints(TrainingConfig)["mixed_precision"]
+    parser.add_argument(
+        "--mixed_precision", type=policies, default="float32", help="dtype policy"
+    )
+    forward = "leave the train step out: it needs several times the memory"
+    parser.add_argument("--forward_only", action="store_true", help=forward)
+    records = "record set, to measure the input pipeline"
+    parser.add_argument("--records", type=Path | None, help=records)
+    model = "exported model, to measure its latency"
+    parser.add_argument("--model", type=Path | None, help=model)
+    seconds = "how long each measurement goes on, at least"
+    parser.add_argument("--seconds", type=float, default=5.0, help=seconds)
+    parser.add_argument("--json", type=Path | None, help="also write the rows here")
+    add_backend_option(parser)
+    return parser
+
+
+def _check(arguments: "Namespace") -> None:
+    """Refuses, before anything is loaded, what cannot be measured."""
+    from jdl_keras.backend import DEFAULT, active_backend
+
+    if arguments.batch_size < 0:
+        reason = f"expected 1 or more, or 0 for the usual, got {arguments.batch_size}"
+        raise RefusedError("batch_size", "CONFIG", reason)
+    for name in ("records", "model"):
+        path = arguments[name]
+        if path is None:
+            continue
+        if active_backend() != DEFAULT:
+            reason = f"is measured under {DEFAULT} only; leave it out"
+            raise RefusedError(name, "CONFIG", reason)
+        if not path.is_dir():
+            raise RefusedError(path, "NOT_FOUND", f"no such folder (--{name})")
+
+
+def _rows(arguments: "Namespace") -> "list[Row]":
+    from jdl_keras.benchmarking.networks import Request, network_rows
+
+    request = Request(
+        presets=tuple(arguments.presets),
+        method=arguments.method,
+        batch_size=arguments.batch_size,
+        mixed_precision=arguments.mixed_precision,
+        seconds=arguments.seconds,
+        train=not arguments.forward_only,
+    )
+    rows = network_rows(request)
+    if arguments.records:
+        from jdl_keras.benchmarking.pipeline import pipeline_rows
+
+        rows += pipeline_rows(arguments.records, arguments.seconds)
+    if arguments.model:
+        from jdl_keras.benchmarking.served import served_rows
+
+        rows += served_rows(arguments.model, arguments.seconds)
+    return rows
 
 
 if __name__ == "__main__":

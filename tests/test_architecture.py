@@ -18,6 +18,7 @@ LEVELS = (
     # Knows the configuration and builds the network, for all that train and predict.
     {"run_folder"},
     {"training", "tuning", "inference", "serving", "run_processes"},
+    {"benchmarking"},
     {"commands"},
 )
 """Parts of the house from the ground up. Imports run downward, or inside a part."""

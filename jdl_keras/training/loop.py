@@ -61,14 +61,15 @@ def train(
         DivergedError: if an epoch has no finite loss.
     """
     check_splits(config, record_set)
-    road = _road()
+    road = choose_road()
     mark = fingerprint(config, record_set)
     team.check_same(mark)
     team.from_chief(lambda: _prepare_localiser(config, record_set, folder))
     # Not 0: only then does tf.data's shuffle take a tensor as its own seed.
     keras.utils.set_random_seed(config.seed + 1)
     steps = math.ceil(record_set.totals("train")["slices"] / config.training.batch_size)
-    trainer = road.make_trainer(config, record_set, steps, team)
+    patients = len(record_set.patients("validation"))
+    trainer = road.make_trainer(config, patients, steps, team)
     variables = [*trainer.network.variables, *trainer.optimizer.variables]
     state = _restored(folder, variables, mark, team)
     team.from_chief(lambda: folder.describe(config, record_set.sha256))
@@ -109,12 +110,12 @@ def _restored(
 
 def make_localiser(config: Config, record_set: StudySet, folder: RunFolder) -> None:
     """Trains only the localiser of a run, for others to take (`localiser.run`)."""
-    _road()
+    choose_road()
     folder.save_localiser(_make_localiser(config, record_set))
     folder.describe(config, record_set.sha256)
 
 
-def _road() -> ModuleType:
+def choose_road() -> ModuleType:
     """How a run is trained on the active backend."""
     if keras.config.backend() != "tensorflow":
         from jdl_keras.training import portable_road

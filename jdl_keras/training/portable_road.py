@@ -10,11 +10,13 @@ from jdl_keras.data.portable_batches import training_batches, validation_batches
 from jdl_keras.run_folder import RunFolder
 from jdl_keras.training.portable_trainer import EpochFrame, PortableTrainer, skipping
 from jdl_keras.training.start import learning_rate, starting_network
-from jdl_keras.training.team import Team
+from jdl_keras.training.team import ALONE, Team
 from tfrecords_tools.study_set import StudySet
 
 
-def make_trainer(config: Config, _: StudySet, steps: int, __: Team) -> PortableTrainer:
+def make_trainer(
+    config: Config, _: int, steps: int, __: Team = ALONE
+) -> PortableTrainer:
     """The trainer with all its variables; see `tensorflow_road.make_trainer`."""
     keras.config.set_dtype_policy(config.training.mixed_precision)
     network = starting_network(config)

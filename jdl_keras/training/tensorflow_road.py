@@ -18,18 +18,18 @@ from jdl_keras.training.panels import Panels
 from jdl_keras.training.profile import Profile
 from jdl_keras.training.start import learning_rate, starting_network
 from jdl_keras.training.strategy import make_strategy
-from jdl_keras.training.team import Team
+from jdl_keras.training.team import ALONE, Team
 from tfrecords_tools.record_set import RecordSet
 
 
 def make_trainer(
-    config: Config, record_set: RecordSet, steps: int, team: Team
+    config: Config, patients: int, steps: int, team: Team = ALONE
 ) -> JointTrainer:
     """The trainer with all its variables.
 
     Args:
         config: of the run.
-        record_set: whose validation split the metrics are for.
+        patients: of the validation split, for its metrics.
         steps: updates of an epoch.
         team: that trains it.
     """
@@ -42,7 +42,7 @@ def make_trainer(
             batch_size=config.training.batch_size,
             micro_batches=config.training.micro_batches,
             clip_norm=config.optimizer.clip_norm,
-            patients=len(record_set.patients("validation")),
+            patients=patients,
             threshold=config.evaluation.threshold,
             warmup_steps=steps * config.message.warmup_epochs,
         )

@@ -1,0 +1,1 @@
+"""How fast this machine trains, predicts and serves, and how fast it could."""
