@@ -25,6 +25,7 @@ from tfrecords_tools.study_set import StudySet
 FREE_KEYS = (
     "records",
     "run_dir",
+    "training.strategy",
     "evaluation.split",
     "evaluation.smallest_scar_ml",
     "evaluation.rotations",

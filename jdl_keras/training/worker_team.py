@@ -25,6 +25,7 @@ LOST = (
     tf.errors.DeadlineExceededError,
     tf.errors.FailedPreconditionError,
     tf.errors.InternalError,
+    tf.errors.UnknownError,
 )
 """What a collective raises when another worker has gone."""
 
