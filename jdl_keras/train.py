@@ -52,7 +52,7 @@ def _train(argv: Sequence[str] | None) -> None:
         reason = "several workers need one that is there; build it, and give it to all"
         raise RefusedError("records", "CONFIG", reason)
     config = with_records(config)
-    state = run(config, cluster, profile)
+    state = run(config, cluster, profile=profile)
     if not cluster.is_chief:
         print(f"worker {cluster.index}: done; the chief has measured and keeps the run")
         return
