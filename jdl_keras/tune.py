@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -98,7 +99,7 @@ def _search_alone(search: "Search", base: "Config") -> None:
 def _lead(search: "Search", base: "Config", local: bool) -> None:
     """As the chief of workers, on this machine or on others."""
     from jdl_keras.tuning.chief import lead
-    from jdl_keras.tuning.workers import LocalWorkers
+    from jdl_keras.tuning.workers import LocalWorkers, beats
     from tfrecords_tools.files import locked
 
     out = Path(search.out)
@@ -118,6 +119,7 @@ def _lead(search: "Search", base: "Config", local: bool) -> None:
         finally:
             if workers:
                 workers.end(0.0)
+        shutil.rmtree(beats(out), ignore_errors=True)
         _finish(search, base, tuner.oracle.failed)
 
 

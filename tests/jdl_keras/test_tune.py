@@ -48,7 +48,7 @@ def expected(tmp_path_factory):
     return values_and_scores(search)
 
 
-def wait_for(look, process, seconds=120):
+def wait_for(look, process, seconds=300):
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert process.poll() is None, process.communicate()[1]
