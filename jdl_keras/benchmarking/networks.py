@@ -100,7 +100,7 @@ def forward(config: Config) -> tuple[Call, int]:
 
 def train_step(config: Config) -> tuple[Call, int]:
     """An update from a batch, as a run's, and the operations that it takes."""
-    batch = _batch(config)
+    batch = keras.tree.map_structure(keras.ops.convert_to_tensor, _batch(config))
     trainer = choose_road().make_trainer(config, patients=1, steps=1000)
     flop = STEP_FORWARDS * forward_flop(trainer.network) * config.training.batch_size
     if keras.config.backend() != "tensorflow":
@@ -108,7 +108,6 @@ def train_step(config: Config) -> tuple[Call, int]:
     import tensorflow as tf
 
     step = tf.function(trainer.train_step)
-    batch = tf.nest.map_structure(tf.constant, batch)
     return lambda: float(step(batch)["loss"]), flop
 
 
