@@ -10,7 +10,6 @@ from tfrecords_tools.errors import DONE, REFUSED, RefusedError, run_command
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from jdl_keras.inference.calibration import Calibration
     from jdl_keras.inference.study_predictor import Member
     from jdl_keras.inference.study_results import Output
 
@@ -41,8 +40,7 @@ def _predict(argv: Sequence[str] | None) -> int:
     from jdl_keras.inference.study_predictor import StudyPredictor
 
     predictor = StudyPredictor([_member(model) for model in models])
-    calibration = _calibration(models)
-    done, refused = predict_studies(predictor, calibration, studies, output)
+    done, refused = predict_studies(predictor, studies, output)
     print(f"predicted {done}, refused {refused}: {output.folder / 'studies.csv'}")
     return refused
 
@@ -73,21 +71,6 @@ def _member(model: Path) -> "Member":
     from jdl_keras.serving.exported_model import member_of_export
 
     return member_of_export(version)
-
-
-def _calibration(models: Sequence[Path]) -> "Calibration | None":
-    """What is usual for a model; that of one says nothing of several together."""
-    from jdl_keras.inference.calibration import read_calibration
-    from jdl_keras.run_folder import RunFolder
-    from jdl_keras.serving.model_card import newest_version, read_card
-
-    if len(models) > 1:
-        return None
-    version = newest_version(models[0])
-    if version is not None:
-        return read_card(version).calibration
-    path = RunFolder(models[0]).calibration
-    return read_calibration(path) if path.is_file() else None
 
 
 def _parser() -> "ArgumentParser":

@@ -52,6 +52,7 @@ def calibrate_on_validation(folder: RunFolder) -> None:
     run = TrainedRun(folder)
     if why_not(run.config):
         return
+    folder.calibration.unlink(missing_ok=True)  # whatever it is, it is made anew
     predictor = StudyPredictor([member_of_run(folder.path)])
     studies = _shown(run.records(), "validation", "calibrating on")
     calibration = fit_calibration(predictor.predict(study) for study in studies)

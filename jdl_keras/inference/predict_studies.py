@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from jdl_keras.inference.calibration import Calibration
 from jdl_keras.inference.inputs import Input, InputStudy
 from jdl_keras.inference.result_folders import fill_folders, read_prediction
 from jdl_keras.inference.study_predictor import StudyPredictor
@@ -28,10 +27,7 @@ COLUMNS = (
 
 
 def predict_studies(
-    predictor: StudyPredictor,
-    calibration: Calibration | None,
-    studies: Input,
-    output: Output,
+    predictor: StudyPredictor, studies: Input, output: Output
 ) -> tuple[int, int]:
     """Predicts every study; one that is refused is printed and costs itself only.
 
@@ -40,10 +36,11 @@ def predict_studies(
     Returns:
         How many have results now, and how many were refused.
     """
-    made_by = _made_by(predictor, calibration, output)
+    made_by = _made_by(predictor, output)
 
     def write(folder: Path, one: InputStudy, study: Study) -> None:
-        result = measure_prediction(predictor.predict(study), calibration, output)
+        prediction = predictor.predict(study)
+        result = measure_prediction(prediction, predictor.calibration, output)
         write_result(folder, result, predictor.provenance, made_by, one.item, output)
 
     counts = fill_folders(studies, output.folder, made_by, output.overwrite, write)
@@ -51,15 +48,13 @@ def predict_studies(
     return counts
 
 
-def _made_by(
-    predictor: StudyPredictor, calibration: Calibration | None, output: Output
-) -> dict:
+def _made_by(predictor: StudyPredictor, output: Output) -> dict:
     """What decides the results of a study, besides the study."""
-    points = output.insertions_mm
+    points, calibration = output.insertions_mm, repr(predictor.calibration)
     return {
         **dataclasses.asdict(predictor.provenance),
         "mask_rule": dataclasses.asdict(predictor.rule),
-        "calibration_sha256": hashlib.sha256(repr(calibration).encode()).hexdigest(),
+        "calibration_sha256": hashlib.sha256(calibration.encode()).hexdigest(),
         "insertions_mm": None if points is None else points.tolist(),
         "dicom": output.dicom,
         "include_identifiers": output.include_identifiers,

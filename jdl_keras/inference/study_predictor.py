@@ -7,6 +7,7 @@ from pathlib import Path
 from keras import ops
 
 from jdl_keras.config import Config
+from jdl_keras.inference.calibration import Calibration, read_calibration
 from jdl_keras.inference.mask_rule import MaskRule
 from jdl_keras.inference.predictor import Pass, averaged, equal_rotations
 from jdl_keras.inference.study_prediction import Provenance, StudyPrediction
@@ -42,6 +43,7 @@ class Member:
         preset: size of the networks.
         weights_sha256: of the network of the run.
         record_set_sha256: of what the run was trained on.
+        calibration: what is usual for it, if that was measured.
         export: version, if it was exported.
     """
 
@@ -52,6 +54,7 @@ class Member:
     preset: str
     weights_sha256: str
     record_set_sha256: str
+    calibration: Calibration | None = None
     export: int | None = None
 
     def passes(self, study: Study) -> tuple[list[Pass], list[Pass]]:
@@ -75,6 +78,7 @@ def member_of_run(path: Path) -> Member:
     run = TrainedRun(folder)
     if reason := why_not(run.config):
         raise RefusedError(path, "CONFIG", reason)
+    calibrated = folder.calibration.is_file()
     return Member(
         see=run.predictor(run.config.grid.centre).passes,
         rotations=run.config.evaluation.rotations,
@@ -83,6 +87,7 @@ def member_of_run(path: Path) -> Member:
         preset=run.config.model.preset,
         weights_sha256=checksum_file(folder.model).read_text().split()[0],
         record_set_sha256=folder.record_set_sha256(),
+        calibration=read_calibration(folder.calibration) if calibrated else None,
     )
 
 
@@ -94,12 +99,19 @@ class StudyPredictor:
 
     Args:
         members: whose maps and thresholds are averaged.
+
+    Attributes:
+        rule: how masks are made.
+        provenance: what made them.
+        calibration: what is usual for the model, if that was measured.
     """
 
     def __init__(self, members: Sequence[Member]):
         self._members = members
         self.rule = MaskRule.mean([member.rule for member in members])
         self.provenance = _provenance(members)
+        # What is usual for one says nothing of several together.
+        self.calibration = members[0].calibration if len(members) == 1 else None
 
     def predict(self, study: Study) -> StudyPrediction:
         """Probability maps, masks, and the masks of every pass."""

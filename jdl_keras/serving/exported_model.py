@@ -61,5 +61,6 @@ def member_of_export(version: Path) -> Member:
         preset=card.preset,
         weights_sha256=card.weights_sha256,
         record_set_sha256=card.record_set_sha256,
+        calibration=card.calibration,
         export=card.version,
     )

@@ -131,8 +131,9 @@ def newest_version(path: Path) -> Path | None:
     """The folder of a version: `path`, or the newest one in it; None without any."""
     if (path / CARD).is_file():
         return path
-    found = [(int(one.parent.name), one.parent) for one in path.glob(f"[0-9]*/{CARD}")]
-    return max(found)[1] if found else None
+    versions = [card.parent for card in path.glob(f"*/{CARD}")]
+    numbered = [version for version in versions if version.name.isdecimal()]
+    return max(numbered, key=lambda version: int(version.name), default=None)
 
 
 def checksums(folder: Path) -> dict[str, str]:
