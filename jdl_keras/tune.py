@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "jdl_keras.tune"
 DESCRIPTION = "Searches for the settings with the best scar Dice on validation."
-SEARCH = "search.json"
-"""In the folder of a search: what must be the same for it to continue."""
-
 Kind = TypeVar("Kind")
 
 
@@ -82,12 +79,13 @@ def _parse(argv: Sequence[str]) -> "tuple[Search, Config, str | None]":
 
 def _search_alone(search: "Search", base: "Config") -> None:
     """Trial after trial, each in a process of its own."""
+    from jdl_keras.tuning.preparation import prepare
     from tfrecords_tools.files import locked
 
     out = Path(search.out)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        _prepare(search, base)
+        prepare(search, base, train_localiser)
         with _view(search, base) as view:
             tuner = _tuner(search, base, train_trial)
             tuner.look = functools.partial(_look, view, search, base)
@@ -99,13 +97,14 @@ def _search_alone(search: "Search", base: "Config") -> None:
 def _lead(search: "Search", base: "Config", local: bool) -> None:
     """As the chief of workers, on this machine or on others."""
     from jdl_keras.tuning.chief import lead
+    from jdl_keras.tuning.preparation import prepare
     from jdl_keras.tuning.workers import LocalWorkers, beats
     from tfrecords_tools.files import locked
 
     out = Path(search.out)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        _prepare(search, base)
+        prepare(search, base, train_localiser)
         tuner = _tuner(search, base, train_trial)
         tuner.oracle.reload()
         work = functools.partial(_worker, search, base, train_trial)
@@ -187,70 +186,6 @@ def train_trial(config: "Config", search: "Search") -> None:
     write_outcome(folder.path, outcome)
 
 
-def _prepare(search: "Search", base: "Config") -> None:
-    """Checks that every trial can be measured; makes what all of them need."""
-    from jdl_keras.data.views import open_records
-    from jdl_keras.training.loop import check_splits
-    from jdl_keras.tuning.search import localiser_folder, makes_localiser, trial_config
-
-    record_set = open_records(base)
-    first = trial_config(search, base, 0, {})
-    check_splits(first, record_set)
-    _check_same(search, base, record_set.sha256)
-    if makes_localiser(base):
-        _make_localiser(first, localiser_folder(search.out))
-
-
-def _check_same(search: "Search", base: "Config", sha256: str) -> None:
-    """Refuses to continue another search."""
-    from jdl_keras.config_file import flat
-    from jdl_keras.run_folder import versions
-    from jdl_keras.training.loop import FREE_KEYS
-    from jdl_keras.tuning.search import FREE
-    from tfrecords_tools.files import write_text
-
-    settings = {k: v for k, v in flat(base).items() if k not in FREE_KEYS}
-    now = dataclasses.asdict(search) | settings | versions()
-    now = {key: value for key, value in now.items() if key not in FREE}
-    now["record set"] = sha256
-    now = json.loads(json.dumps(now))
-    path = Path(search.out) / SEARCH
-    if not path.is_file():
-        write_text(path, json.dumps(now, indent=1) + "\n")
-        return
-    try:
-        before = json.loads(path.read_text())
-    except ValueError:
-        raise RefusedError(path, "CORRUPT", "damaged; use another --out") from None
-    for key, value in now.items():
-        if before.get(key) != value:
-            reason = f"the search has {before.get(key)}, now {value}; change --out"
-            raise RefusedError(key, "OTHER_SEARCH", reason)
-
-
-def _make_localiser(config: "Config", folder: Path) -> None:
-    from jdl_keras.run_folder import RunFolder
-    from jdl_keras.run_processes import LOG, start_process
-    from jdl_keras.tuning.tuner import tell_exit
-
-    run = RunFolder(folder)
-    if run.config.is_file():  # It is written last.
-        return
-    print("training the localiser of all trials", flush=True)
-    localiser = dataclasses.replace(config.localiser, run=None)
-    own = dataclasses.replace(config, run_dir=str(folder), localiser=localiser)
-    process = start_process(folder, 1, functools.partial(train_localiser, own))
-    try:
-        process.join()
-    finally:
-        process.terminate()
-        process.join()
-    if process.exitcode:
-        tell_exit(folder / LOG, process.exitcode)
-        reason = "could not be trained; --grid.centre image does without"
-        raise RefusedError(folder, "RUN_FAILED", reason)
-
-
 def train_localiser(config: "Config") -> None:
     """In a process of its own: trains the localiser of all trials."""
     from jdl_keras.backend import load_backend
@@ -283,6 +218,7 @@ def _finish(search: "Search", base: "Config", failed: Sequence[int]) -> None:
     from rich.console import Console
 
     from jdl_keras.tuning.hparams import write_hparams
+    from jdl_keras.tuning.preparation import conditions
     from jdl_keras.tuning.report import REPORT, console_table, write_report
     from jdl_keras.tuning.results import BEST, TABLE, keep_up
     from jdl_keras.tuning.search import space_of
@@ -296,7 +232,7 @@ def _finish(search: "Search", base: "Config", failed: Sequence[int]) -> None:
         raise RefusedError(out, "RUN_FAILED", reason)
     space = space_of(search, base)
     write_hparams(out, space, trials)
-    write_report(out, space, trials, _conditions(search, base))
+    write_report(out, space, trials, conditions(search, base))
     console = Console()
     # A file is as wide as the table.
     width = None if console.is_terminal else 160
@@ -305,21 +241,6 @@ def _finish(search: "Search", base: "Config", failed: Sequence[int]) -> None:
         f"{out}: {TABLE}, {REPORT}, trials/; tensorboard --logdir {out}\n"
         f"next: python -m jdl_keras.train --config {out / BEST}"
     )
-
-
-def _conditions(search: "Search", base: "Config") -> dict[str, object]:
-    from jdl_keras.config import Config
-    from jdl_keras.config_file import flat
-
-    known = json.loads((Path(search.out) / SEARCH).read_text())
-    defaults = flat(Config())
-    settings = {k: v for k, v in flat(base).items() if v != defaults[k]}
-    names = ("oracle", "oracle_seed", "random_trials", "stop_rule", "record set")
-    return {
-        **{name: known[name] for name in names},
-        "settings that differ from their defaults": settings or "none",
-        "space": search.space,
-    }
 
 
 if __name__ == "__main__":
