@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from tfrecords_tools.errors import RefusedError, run_command
 
@@ -25,6 +26,13 @@ def _export(argv: Sequence[str] | None) -> None:
     parser.add_argument("out", type=Path, help=out)
     number = "of the version (default: the next free one)"
     parser.add_argument("--version", type=int | None, help=number)
+    precision = "of the networks; bfloat16 is faster where processors have it"
+    parser.add_argument(
+        "--precision",
+        type=Literal["float32", "mixed_bfloat16"],
+        default="float32",
+        help=precision,
+    )
     arguments = parse(parser, argv)
     if arguments.version is not None and arguments.version < 1:
         reason = f"expected 1 or more, got {arguments.version}"
@@ -35,7 +43,8 @@ def _export(argv: Sequence[str] | None) -> None:
 
     from jdl_keras.serving.export import export_run
 
-    version = export_run(arguments.run, arguments.out, arguments.version)
+    names = ("run", "out", "version", "precision")
+    version = export_run(*(arguments[name] for name in names))
     print(f"exported {version}")
 
 

@@ -87,8 +87,12 @@ class RunFolder:
         """Checksum of the record set that the run was trained on."""
         return json.loads(self.environment.read_text())["record_set_sha256"]
 
-    def load_network(self) -> "keras.Model":
+    def load_network(self, precision: str = "float32") -> "keras.Model":
         """The best network: built by our code, then given the verified weights.
+
+        Args:
+            precision: the Keras dtype policy in which it computes, whatever it was
+                trained in, so that all commands find the same masks.
 
         Raises:
             RefusedError: if `model.keras` is missing or not what was written.
@@ -97,9 +101,9 @@ class RunFolder:
 
         from jdl_keras.models.methods import build_network
 
-        # Whatever it was trained in, so that all commands find the same masks.
-        keras.config.set_dtype_policy("float32")
+        keras.config.set_dtype_policy(precision)
         network = build_network(self.load_config())
+        keras.config.set_dtype_policy("float32")
         self.load_weights(network)
         return network
 

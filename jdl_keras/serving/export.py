@@ -24,7 +24,9 @@ from tfrecords_tools import files
 from tfrecords_tools.errors import RefusedError
 
 
-def export_run(run: Path, out: Path, version: int | None = None) -> Path:
+def export_run(
+    run: Path, out: Path, version: int | None = None, precision: str = "float32"
+) -> Path:
     """Writes a version of a served model; it is there whole or not at all.
 
     Until then its name is no number, so that no server takes it for a version.
@@ -33,6 +35,7 @@ def export_run(run: Path, out: Path, version: int | None = None) -> Path:
         run: folder of a trained run.
         out: folder of the model, with a folder for each version.
         version: its number; None for the next free one.
+        precision: the Keras dtype policy of the networks' graph.
 
     Returns:
         The folder of the version.
@@ -51,12 +54,12 @@ def export_run(run: Path, out: Path, version: int | None = None) -> Path:
         for stale in out.glob(".tmp-*"):  # of one that was killed
             shutil.rmtree(stale)
         target = out / str(_free_version(out, version))
-        _export(folder, config, target)
+        _export(folder, config, target, precision)
     return target
 
 
-def _export(folder: RunFolder, config: Config, target: Path) -> None:
-    network = folder.load_network()
+def _export(folder: RunFolder, config: Config, target: Path, precision: str) -> None:
+    network = folder.load_network(precision)
     localiser = folder.load_localiser() if config.grid.centre == "localiser" else None
     networks = [network, *([localiser.network] if localiser else [])]
     functions = ServedFunctions(
@@ -123,6 +126,7 @@ def _card(
         method=config.method,
         preset=config.model.preset,
         message=dataclasses.asdict(config.message),
+        precision=networks[0].dtype_policy.name,
         parameters=sum(network.count_params() for network in networks),
         grid=dataclasses.asdict(config.grid),
         rotations=config.evaluation.rotations,

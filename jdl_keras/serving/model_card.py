@@ -74,6 +74,7 @@ class ModelCard:
         weights_sha256: of the run's `model.keras`.
         record_set_sha256: of what the run was trained on.
         files: SHA-256 of every other file of the version, by its path in it.
+        precision: in which the networks compute.
         format: of this file.
         modality: of the images.
         intended_use: what it is for.
@@ -97,6 +98,7 @@ class ModelCard:
     weights_sha256: str
     record_set_sha256: str
     files: dict[str, str]
+    precision: str = "float32"
     format: int = 1
     modality: str = MODALITY
     intended_use: str = INTENDED_USE

@@ -135,7 +135,7 @@ def card_file(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported(trained_run, tmp_path_factory):
-    """The only version of the trained run, made for three rotations."""
+    """The only version of the trained run, made for two rotations."""
     import tensorflow as tf
 
     from jdl_keras.export import main
@@ -146,7 +146,7 @@ def exported(trained_run, tmp_path_factory):
     run = shutil.copytree(trained_run.folder, root / "run")
     config = (run / "config.yaml").read_text()
     assert "rotations: 1" in config
-    (run / "config.yaml").write_text(config.replace("rotations: 1", "rotations: 3"))
+    (run / "config.yaml").write_text(config.replace("rotations: 1", "rotations: 2"))
     assert main([str(run), str(root / "model")]) == 0
     folder = root / "model" / "1"
     loaded = tf.saved_model.load(str(folder))

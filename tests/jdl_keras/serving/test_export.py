@@ -88,7 +88,7 @@ def test_slices_by_themselves_are_those_of_the_run(exported, studies):
     def expected_of(images, spacing_mm):
         place = localiser.network, localiser.grid
         centres = slice_centres(*place, images, spacing_mm)
-        return predict(run.network, grid, images, spacing_mm, centres, rotations=3)
+        return predict(run.network, grid, images, spacing_mm, centres, rotations=2)
 
     for study in studies:
         inputs = tf.constant(study.pixels), spacings(study, len(study.pixels))
@@ -168,7 +168,7 @@ def test_warm_up_asks_what_the_model_answers(exported):
 def test_card_says_what_it_is(exported):
     card, folder = read_card(exported.folder), exported.run.folder
     verify(exported.folder, card)
-    assert (card.version, card.method, card.rotations) == (1, "jdl", 3)
+    assert (card.version, card.method, card.rotations) == (1, "jdl", 2)
     assert card.weights_sha256 in (folder.path / "model.keras.sha256").read_text()
     assert card.record_set_sha256 == folder.record_set_sha256()
     assert card.calibration == read_calibration(folder.calibration)
