@@ -33,7 +33,8 @@ def _benchmark(argv: Sequence[str] | None) -> None:
 
     from jdl_keras.benchmarking.rows import table, write_rows
 
-    Console().print(table(rows))
+    # A file is as wide as the table.
+    Console(width=None if sys.stdout.isatty() else 120).print(table(rows))
     if arguments.json:
         write_rows(rows, keras.config.backend(), arguments.json)
         print(f"wrote {arguments.json}")

@@ -233,10 +233,9 @@ def _finish(search: "Search", base: "Config", failed: Sequence[int]) -> None:
     space = space_of(search, base)
     write_hparams(out, space, trials)
     write_report(out, space, trials, conditions(search, base))
-    console = Console()
     # A file is as wide as the table.
-    width = None if console.is_terminal else 160
-    console.print(console_table(space, trials), width=width)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(console_table(space, trials))
     print(
         f"{out}: {TABLE}, {REPORT}, trials/; tensorboard --logdir {out}\n"
         f"next: python -m jdl_keras.train --config {out / BEST}"

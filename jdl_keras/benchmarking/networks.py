@@ -17,6 +17,7 @@ from jdl_keras.benchmarking.timing import (
 )
 from jdl_keras.config import Config, GridConfig, ModelConfig, TrainingConfig
 from jdl_keras.models.methods import build_network
+from jdl_keras.serving.lean import lean
 from jdl_keras.training.loop import choose_road
 from tfrecords_tools.labels import TASKS
 
@@ -90,12 +91,12 @@ def _config(request: Request, preset: str) -> Config:
 
 
 def forward(config: Config) -> tuple[Call, int]:
-    """The maps of a batch, and the operations that they take."""
+    """The maps of a batch as an exported model has them, and their operations."""
     keras.config.set_dtype_policy(config.training.mixed_precision)
     network = build_network(config)
     images = _batch(config)["image"]
     flop = forward_flop(network) * len(images)
-    return functools.partial(network.predict_on_batch, images), flop
+    return functools.partial(lean(network).predict_on_batch, images), flop
 
 
 def train_step(config: Config) -> tuple[Call, int]:

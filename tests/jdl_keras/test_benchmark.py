@@ -19,6 +19,7 @@ def test_networks_and_pipeline_are_measured(cohort_records, tmp_path, capsys):
     assert [row["what"] for row in pipeline] == [
         "read and parse",
         "resample and augment",
+        "resample and augment",
     ]
     assert all(row["seconds_per_slice"] > 0 for row in found["rows"])
     assert all(row["peak_percent"] is None for row in pipeline)

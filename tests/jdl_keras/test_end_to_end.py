@@ -83,7 +83,9 @@ def test_run_folder_has_what_the_contract_names(folder, cohort_records):
     found = {
         str(path.relative_to(folder.path))
         for path in folder.path.rglob("*")
-        if path.is_file() and "tfevents" not in path.name and path.suffix != ".png"
+        if path.is_file() and "tfevents" not in path.name
+        # Pictures, and the trace of the profile.
+        if path.suffix not in {".png", ".pb"}
     }
     checkpoints = {
         f"checkpoints/epoch-0000{epoch}/{name}"
