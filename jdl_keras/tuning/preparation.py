@@ -94,6 +94,7 @@ def conditions(search: Search, base: Config) -> dict[str, object]:
     known = json.loads((Path(search.out) / SEARCH).read_text())
     defaults = flat(Config())
     settings = {k: v for k, v in flat(base).items() if v != defaults[k]}
+    settings.pop("records", None)  # a place, which may name somebody
     names = ("oracle", "oracle_seed", "random_trials", "stop_rule", "record set")
     return {
         **{name: known[name] for name in names},
