@@ -227,6 +227,7 @@ def test_every_failing_step_leaves_the_earlier_set(
     assert content(records) == after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replacing", [False, True])
 def test_kill_at_every_step_then_rerun_gives_the_same_bytes(
     records, tmp_path, build, make_study, monkeypatch, replacing
@@ -334,6 +335,7 @@ def test_environment_fault_is_one_line_and_exit_3(
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_command_builds_the_phantom(tmp_path, capsys):
     arguments = ["phantom", str(tmp_path / "out"), "--patients", "4", "--shards", "1"]
     arguments += ["--workers", "1"]

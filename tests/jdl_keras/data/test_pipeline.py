@@ -313,6 +313,7 @@ def test_scale_of_125_percent_magnifies(blob_set):
         np.testing.assert_allclose(centroid(sample["image"]), expected, atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [5, 11])
 def test_workers_share_the_batches_of_one_process(record_set, batch_size):
     # 12 slices: batches of 5, 5 and 2; or of 11 and 1, which leaves worker 1 nothing

@@ -61,6 +61,7 @@ def test_training_curves_pair_training_with_validation(tmp_path):
     save_figure(figure, tmp_path / "curves.png")
 
 
+@pytest.mark.slow
 def test_no_pyplot_and_no_tensorflow():
     script = (
         "import sys, jdl_keras.evaluation.summary\n"

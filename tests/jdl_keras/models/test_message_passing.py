@@ -50,6 +50,7 @@ def test_three_channels_are_image_mask_and_product(form):
     np.testing.assert_allclose(seen[..., 2:], factor * mask, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_conditional_scar_is_no_likelier_than_the_myocardium():
     keras.utils.set_random_seed(1)
     config = Config(

@@ -230,6 +230,7 @@ def test_input_without_dicom(what, open_source, tmp_path):
         open_source(folder)
 
 
+@pytest.mark.slow
 def test_same_result_whatever_the_order_and_workers(
     write, open_source, tmp_path, monkeypatch
 ):
