@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -124,18 +125,23 @@ def _end(active: dict[PlannedRun, BaseProcess]) -> None:
         process.join()
 
 
-class _View:
-    """A bar over the epochs of all runs, or a line a run where there is no terminal.
+class EpochsBar:
+    """A bar over the epochs of several runs, for a terminal.
+
+    A context: however it ends, the terminal gets its cursor back.
 
     Args:
-        runs: those that are trained.
+        noun: what the runs are called.
+        runs: how many there are.
+        epochs: of all of them together.
+        done: those that are finished.
+        over: runs that are over.
     """
 
-    def __init__(self, runs: Sequence[PlannedRun]):
-        self.runs, self.over = runs, set()
+    def __init__(self, noun: str, runs: int, epochs: int, done: int, over: int = 0):
         console = Console(stderr=True)
         self.bar = Progress(
-            TextColumn("{task.fields[over]} of {task.fields[runs]} runs"),
+            TextColumn(f"{{task.fields[over]}} of {runs} {noun}"),
             BarColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[now]}"),
@@ -143,31 +149,41 @@ class _View:
             disable=not console.is_terminal,
         )
         self.task = self.bar.add_task(
-            "",
-            total=sum(run.config.training.epochs for run in runs),
-            completed=sum(map(_epochs, runs)),
-            over=0,
-            runs=len(runs),
-            now="",
+            "", total=epochs, completed=done, over=over, now=""
         )
 
-    def __enter__(self) -> "_View":
+    def __enter__(self) -> Self:
         self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
+    def time_left(self) -> str:
+        """For the end of a line; empty where there is no estimate yet."""
+        left = self.bar.tasks[0].time_remaining
+        return f", about {left / 60:.0f} min left" if left else ""
+
+
+class _View(EpochsBar):
+    """The bar of a comparison, or a line a run where there is no terminal.
+
+    Args:
+        runs: those that are trained.
+    """
+
+    def __init__(self, runs: Sequence[PlannedRun]):
+        self.runs, self.over = runs, set()
+        epochs = sum(run.config.training.epochs for run in runs)
+        super().__init__("runs", len(runs), epochs, sum(map(_epochs, runs)))
+
     def finished(self, run: PlannedRun) -> None:
         """A run is over, well or not."""
         self.over.add(run)
         if self.bar.disable:
-            left = self.bar.tasks[0].time_remaining
-            estimate = f", about {left / 60:.0f} min left" if left else ""
             place = f"{len(self.over)} of {len(self.runs)} runs"
-            self.bar.console.print(
-                f"{place}: {run.folder.name}{estimate}", soft_wrap=True, highlight=False
-            )
+            line = f"{place}: {run.folder.name}{self.time_left()}"
+            self.bar.console.print(line, soft_wrap=True, highlight=False)
 
     def show(self, active: Sequence[PlannedRun]) -> None:
         """Counts the epochs that stand in the runs' folders."""

@@ -3,15 +3,12 @@
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-from jdl_keras.run_processes import finished_epochs
+from jdl_keras.run_processes import EpochsBar, finished_epochs
 from jdl_keras.tuning.outcome import OUTCOME, numbers, read_outcome
 from jdl_keras.tuning.search import trial_folder
 
 
-class SearchView:
+class SearchView(EpochsBar):
     """A bar over the epochs of all trials, or a line a trial where is no terminal.
 
     Args:
@@ -23,30 +20,8 @@ class SearchView:
     def __init__(self, out: Path | str, trials: int, epochs: int):
         self.out, self.trials, self.epochs = Path(out), trials, epochs
         self.over = {n: self._score(n) for n in numbers(self.out) if self._is_over(n)}
-        console = Console(stderr=True)
-        self.bar = Progress(
-            TextColumn("{task.fields[over]} of {task.fields[trials]} trials"),
-            BarColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[now]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bar.add_task(
-            "",
-            total=trials * epochs,
-            completed=self._epochs(),
-            over=len(self.over),
-            trials=trials,
-            now="",
-        )
-
-    def __enter__(self) -> "SearchView":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        over = len(self.over)
+        super().__init__("trials", trials, trials * epochs, self._epochs(), over)
 
     def look(self) -> bool:
         """Counts anew; true if a trial is over that was not."""
@@ -65,13 +40,11 @@ class SearchView:
         return bool(new)
 
     def _say(self, number: int) -> None:
-        left = self.bar.tasks[0].time_remaining
-        estimate = f", about {left / 60:.0f} min left" if left else ""
         best = max(self.over.values())
         line = (
             f"{len(self.over)} of {self.trials} trials: trial {number} has scar Dice "
         )
-        line += f"{self.over[number]:.3f}, best {best:.3f}{estimate}"
+        line += f"{self.over[number]:.3f}, best {best:.3f}{self.time_left()}"
         print(line, file=sys.stderr, flush=True)
 
     def _is_over(self, number: int) -> bool:
