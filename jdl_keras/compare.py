@@ -1,6 +1,5 @@
 """Compares methods over seeds and folds: `python -m jdl_keras.compare`."""
 
-import dataclasses
 import gc
 import json
 import shlex
@@ -53,9 +52,9 @@ def _compare(argv: Sequence[str] | None) -> None:
 def _parse(argv: Sequence[str] | None) -> "tuple[Experiment, Config, str | None]":
     from jdl_keras.backend import add_backend_option
     from jdl_keras.config import Config
-    from jdl_keras.config_rules import check
+    from jdl_keras.config_file import config_of
     from jdl_keras.experiment import Experiment
-    from tfrecords_tools.command_line import make_parser, parse
+    from tfrecords_tools.command_line import make_parser, parse, settings_of
 
     parser = make_parser(PROGRAM, "Compares methods over seeds and folds.", config=True)
     parser.add_class_arguments(Experiment, None)
@@ -63,14 +62,8 @@ def _parse(argv: Sequence[str] | None) -> "tuple[Experiment, Config, str | None]
     parser.add_class_arguments(Config, None, skip={"method", "seed", "run_dir"})
     add_backend_option(parser)
     arguments = parse(parser, argv)
-
-    def built(kind: type) -> object:
-        names = [f.name for f in dataclasses.fields(kind) if f.name in arguments]
-        return kind(**{name: arguments[name] for name in names})
-
-    base = built(Config)
-    check(base)
-    return built(Experiment), base, arguments.get("backend")
+    found = settings_of(Experiment, arguments)
+    return found, config_of(arguments), arguments.get("backend")
 
 
 def _train_all(planned: "Sequence[PlannedRun]", jobs: int) -> None:

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jdl_keras.config import Config
 from jdl_keras.config_rules import check
 from tfrecords_tools import files
-from tfrecords_tools.command_line import make_parser, parse
+from tfrecords_tools.command_line import make_parser, parse, settings_of
 
 
 def parse_config(program: str, description: str, argv: Sequence[str] | None) -> Config:
@@ -37,8 +37,7 @@ def config_of(arguments: Namespace) -> Config:
     Raises:
         RefusedError: `CONFIG`, with the key at fault.
     """
-    names = [field.name for field in dataclasses.fields(Config)]
-    config = Config(**{name: arguments[name] for name in names})
+    config = settings_of(Config, arguments)
     check(config)
     return config
 

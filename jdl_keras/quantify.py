@@ -1,6 +1,5 @@
 """Measures masks of any origin: `python -m jdl_keras.quantify MASKS OUT`."""
 
-import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _quantify(argv: Sequence[str] | None) -> bool:
     """Whether some of the studies were refused."""
     from jdl_keras.quantification.config import QuantifyConfig
-    from tfrecords_tools.command_line import make_parser, parse
+    from tfrecords_tools.command_line import make_parser, parse, settings_of
 
     parser = make_parser(
         "jdl_keras.quantify",
@@ -56,8 +55,7 @@ def _quantify(argv: Sequence[str] | None) -> bool:
     )
     parser.add_class_arguments(QuantifyConfig, None)
     arguments = parse(parser, argv)
-    names = [field.name for field in dataclasses.fields(QuantifyConfig)]
-    config = QuantifyConfig(**{name: arguments[name] for name in names})
+    config = settings_of(QuantifyConfig, arguments)
     if arguments.masks.is_dir():
         return _measure_folder(arguments, config)
     _measure_one(arguments, config)

@@ -1,6 +1,5 @@
 """Searches for good settings: `python -m jdl_keras.tune`."""
 
-import dataclasses
 import functools
 import json
 import shutil
@@ -8,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from tfrecords_tools.errors import RefusedError, run_command
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "jdl_keras.tune"
 DESCRIPTION = "Searches for the settings with the best scar Dice on validation."
-Kind = TypeVar("Kind")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,23 +56,17 @@ def _tune(argv: list[str]) -> None:
 def _parse(argv: Sequence[str]) -> "tuple[Search, Config, str | None]":
     from jdl_keras.backend import add_backend_option
     from jdl_keras.config import Config
-    from jdl_keras.config_rules import check
+    from jdl_keras.config_file import config_of
     from jdl_keras.tuning.search import Search
-    from tfrecords_tools.command_line import make_parser, parse
+    from tfrecords_tools.command_line import make_parser, parse, settings_of
 
     parser = make_parser(PROGRAM, DESCRIPTION, config=True)
     parser.add_class_arguments(Search, None)
     parser.add_class_arguments(Config, None, skip={"run_dir"})
     add_backend_option(parser)
     arguments = parse(parser, argv)
-
-    def built(kind: type[Kind]) -> Kind:
-        names = [f.name for f in dataclasses.fields(kind) if f.name in arguments]
-        return kind(**{name: arguments[name] for name in names})
-
-    base = built(Config)
-    check(base)
-    return built(Search), base, arguments.get("backend")
+    found = settings_of(Search, arguments)
+    return found, config_of(arguments), arguments.get("backend")
 
 
 def _search_alone(search: "Search", base: "Config") -> None:

@@ -1,8 +1,10 @@
 """Command lines: jsonargparse, with its complaints as our one-line refusals."""
 
+import dataclasses
 import re
 from argparse import ArgumentError
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 from jsonargparse import (
@@ -14,6 +16,11 @@ from jsonargparse import (
 )
 
 from tfrecords_tools.errors import RefusedError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = TypeVar("Settings", bound="DataclassInstance")
 
 _STRICT_YAML = "strict_yaml"
 
@@ -55,6 +62,12 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
         raise RefusedError("config", "CONFIG", "not a text file in UTF-8") from None
     _check_groups(parser, arguments)
     return parser.instantiate(arguments)
+
+
+def settings_of(kind: type[Settings], arguments: Namespace) -> Settings:
+    """The dataclass among the arguments; what is not among them keeps its default."""
+    names = [one.name for one in dataclasses.fields(kind) if one.name in arguments]
+    return kind(**{name: arguments[name] for name in names})
 
 
 def _check_groups(parser: ArgumentParser, arguments: Namespace) -> None:

@@ -1,12 +1,12 @@
 """The arguments by which a command is told what to predict, and where results go."""
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
 from jdl_keras.inference.input_config import InputConfig
+from tfrecords_tools.command_line import settings_of
 from tfrecords_tools.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ def open_input(arguments: Namespace) -> "Input":
     from tfrecords_tools.pseudonyms import load_key
     from tfrecords_tools.study_table import add_to_table, table_path
 
-    names = [field.name for field in dataclasses.fields(InputConfig)]
-    config = InputConfig(**{name: arguments[name] for name in names})
+    config = settings_of(InputConfig, arguments)
     if not arguments.input.exists():
         raise RefusedError(arguments.input, "NO_STUDIES", "no such file or folder")
     if is_records(arguments.input):
