@@ -13,6 +13,7 @@ from jdl_keras.config import Config
 from tfrecords_tools.errors import RefusedError
 from tfrecords_tools.npz_set import SUFFIX
 from tfrecords_tools.quiet_tensorflow import load_tensorflow
+from tfrecords_tools.workers import cores
 
 DEFAULT = "tensorflow"
 BACKENDS = (DEFAULT, "jax", "torch")
@@ -58,9 +59,18 @@ def choose_backend(name: str | None) -> None:
     os.environ[VARIABLE] = name
 
 
-def load_backend() -> None:
-    """Imports the chosen backend, quietly."""
+def load_backend(streams: int = 1) -> None:
+    """Imports the chosen backend, quietly.
+
+    Args:
+        streams: of computation, between which TensorFlow's threads are divided unless
+            the environment says otherwise.
+    """
     if active_backend() == DEFAULT:
+        if streams > 1:
+            os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(streams))
+            threads = max(1, cores() // streams)
+            os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
         load_tensorflow()
 
 
@@ -81,9 +91,10 @@ def check_training(config: Config, profile: bool = False) -> None:
     if training.strategy in ("mirrored", "multi_worker"):
         reason = f"only TensorFlow has strategies; use single with --backend {backend}"
         _refuse("training.strategy", reason)
-    if training.micro_batches > 1:
-        reason = f"only TensorFlow splits batches; use 1 with --backend {backend}"
-        _refuse("training.micro_batches", reason)
+    for key in ("micro_batches", "streams"):
+        if getattr(training, key) > 1:
+            reason = f"only TensorFlow splits batches; use 1 with --backend {backend}"
+            _refuse(f"training.{key}", reason)
     if profile:
         _refuse("profile", f"only TensorFlow writes traces; omit with {backend}")
 

@@ -161,7 +161,10 @@ class TrainingConfig:
     Attributes:
         epochs: passes over the training split.
         batch_size: samples of one update, over all replicas.
-        micro_batches: parts in which a replica computes its share of a batch.
+        micro_batches: parts in which a replica computes its share of a batch, one
+            after another; they need less memory.
+        streams: parts of a micro-batch that are computed at the same time, each on its
+            share of the cores; they need less time where there is no accelerator.
         patience: epochs without a better validation score until the run stops; 0
             for never.
         mixed_precision: the Keras dtype policy. bfloat16 has the range of float32,
@@ -176,6 +179,7 @@ class TrainingConfig:
     epochs: int = 12
     batch_size: int = 8
     micro_batches: int = 1
+    streams: int = 1
     patience: int = 0
     mixed_precision: Literal["float32", "mixed_bfloat16"] = "float32"
     strategy: Literal["auto", "mirrored", "multi_worker", "single"] = "auto"

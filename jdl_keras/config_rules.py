@@ -56,6 +56,7 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "training.epochs": COUNT,
     "training.batch_size": COUNT,
     "training.micro_batches": COUNT,
+    "training.streams": COUNT,
     "training.patience": NOT_NEGATIVE,
     "evaluation.threshold": ("0 < t < 1", lambda threshold: 0 < threshold < 1),
     "evaluation.smallest_scar_ml": NOT_NEGATIVE,
@@ -93,6 +94,13 @@ def _check_counts(config: Config) -> None:
         "training.micro_batches",
         f"a divisor of training.batch_size ({training.batch_size})",
         training.micro_batches,
+    )
+    samples = training.batch_size // training.micro_batches
+    _require(
+        samples % training.streams == 0,
+        "training.streams",
+        f"a divisor of the samples of a micro-batch ({samples})",
+        training.streams,
     )
     split = config.split
     _require(

@@ -94,7 +94,7 @@ def run(
     if cluster.several:
         # It tells at length of workers that have gone; we do in one line.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    load_backend()
+    load_backend(config.training.streams)
 
     from jdl_keras.run_folder import RunFolder
     from jdl_keras.training.loop import train

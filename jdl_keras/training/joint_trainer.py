@@ -13,6 +13,9 @@ from jdl_keras.training.objective import Batch, Objective
 Nested = TypeVar("Nested")
 """Tensors in lists, tuples and dictionaries."""
 
+Sums = tuple[list[tf.Tensor], dict[str, tf.Tensor]]
+"""Gradients by variable and losses by task, summed over samples."""
+
 
 def never_empty(batch: Batch) -> Batch:
     """The batch, or one unlabelled sample of zeros in place of no sample.
@@ -44,7 +47,8 @@ class JointTrainer(Objective):
         network: what `models.methods.build_network` returned.
         loss: the configuration of the loss.
         batch_size: samples of one update, over all replicas.
-        micro_batches: parts in which a replica computes its share.
+        micro_batches: parts in which a replica computes its share, one after another.
+        streams: parts of a micro-batch that are computed at the same time.
         clip_norm: largest global norm of the summed gradients; 0 for none.
         patients: patients of the validation split, for its metrics.
         threshold: probability from which a pixel belongs to a mask.
@@ -59,13 +63,15 @@ class JointTrainer(Objective):
         loss: LossConfig,
         batch_size: int,
         micro_batches: int = 1,
+        streams: int = 1,
         clip_norm: float = 0.0,
         patients: int = 1,
         threshold: float = 0.5,
         warmup_steps: int = 0,
     ):
         super().__init__(network, loss, batch_size, name="joint_trainer")
-        self.micro_batches, self.clip_norm = micro_batches, clip_norm
+        self.parts, self.streams = micro_batches * streams, streams
+        self.clip_norm = clip_norm
         self.warmup_steps = warmup_steps
         self.averages = [
             variable
@@ -114,26 +120,34 @@ class JointTrainer(Objective):
         self._log_training(loss, losses, gradients, finite)
         return self._results(self.means.values())
 
-    def _gradients(self, batch: Batch) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        """Gradients and losses, summed over the micro-batches of this replica."""
-        variables = self.network.trainable_variables
-        batch = self._trainable_labels(batch)
-        found = []
-        for part in self._split(batch):
-            with tf.GradientTape() as tape:
-                probabilities = self.training_network(
-                    [part["image"], part["myocardium"]], training=True
-                )
-                part_sums = self._task_sums(part, probabilities)
-                loss = self._data_loss(part_sums)
-            part_gradients = tape.gradient(
-                loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    def _gradients(self, batch: Batch) -> Sums:
+        """Gradients and losses, summed over the parts of this replica's share."""
+        sums: list[Sums] = []
+        for part in self._split(self._trainable_labels(batch)):
+            # Else TensorFlow computes all parts at once, in the memory of all.
+            earlier = sums[-self.streams][0] if len(sums) >= self.streams else []
+            with tf.control_dependencies(earlier):
+                image = tf.identity(part["image"])
+            found = self._gradients_of_part({**part, "image": image})
+            sums.append(
+                tf.nest.map_structure(tf.add, sums[-1], found) if sums else found
             )
-            found.append((part_gradients, part_sums))
-        gradients, task_sums = tf.nest.map_structure(
-            lambda *p: sum(p[1:], p[0]), *found
-        )
+        gradients, task_sums = sums[-1]
         return self._with_regularization(gradients), task_sums
+
+    def _gradients_of_part(self, part: Batch) -> Sums:
+        variables = self.network.trainable_variables
+        with tf.GradientTape() as tape:
+            probabilities = self.training_network(
+                [part["image"], part["myocardium"]], training=True
+            )
+            task_sums = self._task_sums(part, probabilities)
+            loss = self._data_loss(task_sums)
+        gradients = tape.gradient(
+            loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        # That of an embedding comes as slices, which do not add up.
+        return [tf.convert_to_tensor(gradient) for gradient in gradients], task_sums
 
     def _regularization(self) -> tf.Tensor:
         """As `Objective` has it; one pass over the weights instead of two."""
@@ -143,10 +157,9 @@ class JointTrainer(Objective):
         )
 
     def _split(self, batch: Batch) -> list[Batch]:
-        """Micro-batches whose sizes differ by at most one."""
-        parts = self.micro_batches
+        """Parts whose sizes differ by at most one."""
         size = tf.shape(batch["image"])[0]
-        edges = [size * part // parts for part in range(parts + 1)]
+        edges = [size * part // self.parts for part in range(self.parts + 1)]
         return [
             never_empty(tf.nest.map_structure(lambda t, a=a, b=b: t[a:b], batch))
             for a, b in zip(edges[:-1], edges[1:], strict=True)

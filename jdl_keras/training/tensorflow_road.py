@@ -41,6 +41,7 @@ def make_trainer(
             config.loss,
             batch_size=config.training.batch_size,
             micro_batches=config.training.micro_batches,
+            streams=config.training.streams,
             clip_norm=config.optimizer.clip_norm,
             patients=patients,
             threshold=config.evaluation.threshold,

@@ -67,6 +67,25 @@ def test_keras_cannot_change_its_backend(monkeypatch):
         backend.choose_backend("jax")
 
 
+@pytest.mark.parametrize(
+    ("streams", "given", "expected"),
+    [
+        (1, {}, (None, None)),
+        (2, {}, ("2", "3")),
+        (8, {}, ("8", "1")),
+        (2, {"TF_NUM_INTRAOP_THREADS": "1"}, ("2", "1")),
+    ],
+)
+def test_streams_divide_the_threads(monkeypatch, streams, given, expected):
+    monkeypatch.setattr(backend, "load_tensorflow", lambda: None)
+    monkeypatch.setattr(backend, "cores", lambda: 6)
+    environment = {backend.VARIABLE: "tensorflow", **given}
+    monkeypatch.setattr(backend.os, "environ", environment)
+    backend.load_backend(streams)
+    names = ("TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS")
+    assert tuple(environment.get(name) for name in names) == expected
+
+
 COMMANDS = {"train": (train, "--run_dir"), "compare": (compare, "--out")}
 
 REFUSED_TRAINING = {
@@ -83,6 +102,10 @@ REFUSED_TRAINING = {
     ("--backend=jax", "--records=x.npz", "--training.micro_batches=2"): (
         "training.micro_batches",
         "use 1 with --backend jax",
+    ),
+    ("--backend=torch", "--records=x.npz", "--training.streams=2"): (
+        "training.streams",
+        "use 1 with --backend torch",
     ),
     ("--backend=torch", "--records=x.npz", "--training.strategy=multi_worker"): (
         "training.strategy",

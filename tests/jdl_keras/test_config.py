@@ -69,6 +69,10 @@ IMPOSSIBLE = {
         str(BATCH_SIZE + 1),
         f"a divisor of training.batch_size ({BATCH_SIZE})",
     ),
+    "training.streams": (
+        str(BATCH_SIZE + 1),
+        f"a divisor of the samples of a micro-batch ({BATCH_SIZE})",
+    ),
     "training.patience": ("-1", "0 or more"),
     "evaluation.threshold": ("1", "0 < t < 1"),
     "evaluation.smallest_scar_ml": ("-1", "0 or more"),

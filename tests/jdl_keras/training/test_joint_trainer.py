@@ -1,6 +1,7 @@
 """One update is the gradient step of the documented loss, however it is computed."""
 
 import dataclasses
+import time
 from pathlib import Path
 
 import keras
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from jdl_keras.config import LossConfig
+from jdl_keras.config import Config, GridConfig, LossConfig, ModelConfig
 from jdl_keras.losses import l2
-from jdl_keras.models.methods import METHODS, parts
+from jdl_keras.models.methods import METHODS, build_network, parts
 from jdl_keras.training.fused_adam import FusedAdam
 from jdl_keras.training.joint_trainer import JointTrainer
 
@@ -33,10 +34,11 @@ def make_trainer(build_toy):
         optimizer=None,
         batch_size=6,
         method="jdl",
+        network=None,
         **arguments,
     ):
         keras.utils.set_random_seed(0)
-        network = build_toy(SIZE, norm=norm, method=method)
+        network = network or build_toy(SIZE, norm=norm, method=method)
         trainer = JointTrainer(network, loss, batch_size, **arguments)
         trainer.compile(optimizer=optimizer or keras.optimizers.SGD(RATE))
         trainer.optimizer.build(network.trainable_variables)
@@ -45,9 +47,9 @@ def make_trainer(build_toy):
     return make
 
 
-def make_batch(count=6, scar_labelled=None, myocardium_labelled=None):
+def make_batch(count=6, scar_labelled=None, myocardium_labelled=None, size=SIZE):
     random = np.random.default_rng(0)
-    image = random.random((count, *SIZE, 1), np.float32)
+    image = random.random((count, *size, 1), np.float32)
     scar_labelled = np.ones(count) if scar_labelled is None else scar_labelled
     if myocardium_labelled is None:
         myocardium_labelled = np.ones(count)
@@ -348,13 +350,58 @@ def test_wall_weight_by_hand(make_trainer):
 # Updates
 
 
-@pytest.mark.parametrize("micro_batches", [2, 6])
-def test_micro_batches_take_the_step_of_the_whole_batch(make_trainer, micro_batches):
+@pytest.mark.parametrize(("micro_batches", "streams"), [(2, 1), (6, 1), (1, 2), (2, 3)])
+def test_parts_take_the_step_of_the_whole_batch(make_trainer, micro_batches, streams):
     batch = make_batch(5, [1, 0, 1, 1, 0])
     # 5 samples in 6 parts: one part is empty
     whole = movement(make_trainer(), batch)
-    divided = make_trainer(micro_batches=micro_batches)
+    divided = make_trainer(micro_batches=micro_batches, streams=streams)
     assert_close(movement(divided, batch), whole)
+
+
+def test_parts_of_a_transunet_take_the_step_of_the_whole_batch(make_trainer):
+    # Its positions are looked up in a table, whose gradient is sparse.
+    grid, model = GridConfig((32, 32)), ModelConfig("small")
+    network = build_network(Config(method="direct", grid=grid, model=model))
+    weights, moved = network.get_weights(), []
+    for parts_of_two in ({}, {"micro_batches": 2}, {"streams": 2}):
+        network.set_weights(weights)
+        trainer = make_trainer(network=network, batch_size=2, **parts_of_two)
+        moved.append(movement(trainer, make_batch(2, size=grid.size)))
+    # Steps go up to about 0.1 here, as far as the next two digits of float32.
+    assert max(np.abs(step).max() for step in moved[0]) > 1e-3
+    assert_close(moved[1], moved[0], 1e-5)
+    assert_close(moved[2], moved[0], 1e-5)
+
+
+def test_micro_batches_wait_for_each_other(make_trainer):
+    # All at once, they would need the memory of the whole batch.
+    events = []
+
+    @tf.custom_gradient
+    def noted(image):
+        def gradient(upstream):
+            return note("backward", upstream)
+
+        return note("forward", image), gradient
+
+    def note(event, values):
+        def happened(array):
+            events.append(event)
+            time.sleep(0.05)  # in which whatever does not wait goes ahead
+            return array
+
+        # Of what has state, TensorFlow keeps the order by itself.
+        same = tf.numpy_function(happened, [values], values.dtype, stateful=False)
+        return tf.ensure_shape(same, values.shape)
+
+    trainer = make_trainer(method="direct", micro_batches=3)
+    network = trainer.training_network
+    trainer.training_network = lambda inputs, training: keras.tree.map_structure(
+        noted, network(inputs, training=training)
+    )
+    tf.function(trainer.train_step)(make_batch())
+    assert events == ["forward", "backward"] * 3
 
 
 def test_clipping_acts_on_the_norm_of_all_gradients(make_trainer):
