@@ -1,5 +1,6 @@
 """Exports a trained run for servers: `python -m jdl_keras.export RUN OUT`."""
 
+import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,19 +34,35 @@ def _export(argv: Sequence[str] | None) -> None:
         default="float32",
         help=precision,
     )
+    onnx = "also write networks.onnx: the networks on their grid, without resampling"
+    parser.add_argument("--onnx", action="store_true", help=onnx)
     arguments = parse(parser, argv)
     if arguments.version is not None and arguments.version < 1:
         reason = f"expected 1 or more, got {arguments.version}"
         raise RefusedError("version", "CONFIG", reason)
+    if arguments.onnx:
+        _check_onnx(arguments.precision)
     RunFolder(arguments.run).load_config()  # a wrong folder is told before all else
     choose_backend("tensorflow")  # a SavedModel is TensorFlow's
     load_backend()
 
     from jdl_keras.serving.export import export_run
 
-    names = ("run", "out", "version", "precision")
+    names = ("run", "out", "version", "precision", "onnx")
     version = export_run(*(arguments[name] for name in names))
     print(f"exported {version}")
+
+
+def _check_onnx(precision: str) -> None:
+    """Refuses what cannot be converted, or not here."""
+    if precision != "float32":
+        reason = (
+            f"ONNX is written in float32; leave out --onnx or --precision {precision}"
+        )
+        raise RefusedError("onnx", "CONFIG", reason)
+    if importlib.util.find_spec("tf2onnx") is None:
+        reason = "needs tf2onnx: pip install 'jdl-keras[onnx]'"
+        raise RefusedError("onnx", "CONFIG", reason)
 
 
 if __name__ == "__main__":

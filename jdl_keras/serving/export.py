@@ -25,7 +25,11 @@ from tfrecords_tools.errors import RefusedError
 
 
 def export_run(
-    run: Path, out: Path, version: int | None = None, precision: str = "float32"
+    run: Path,
+    out: Path,
+    version: int | None = None,
+    precision: str = "float32",
+    onnx: bool = False,
 ) -> Path:
     """Writes a version of a served model; it is there whole or not at all.
 
@@ -36,6 +40,7 @@ def export_run(
         out: folder of the model, with a folder for each version.
         version: its number; None for the next free one.
         precision: the Keras dtype policy of the networks' graph.
+        onnx: whether to write the networks as ONNX too; needs tf2onnx.
 
     Returns:
         The folder of the version.
@@ -54,17 +59,20 @@ def export_run(
         for stale in out.glob(".tmp-*"):  # of one that was killed
             shutil.rmtree(stale)
         target = out / str(_free_version(out, version))
-        _export(folder, config, target, precision)
+        _export(folder, config, target, precision, onnx)
     return target
 
 
-def _export(folder: RunFolder, config: Config, target: Path, precision: str) -> None:
+def _export(
+    folder: RunFolder, config: Config, target: Path, precision: str, onnx: bool
+) -> None:
     network = folder.load_network(precision)
     localiser = folder.load_localiser() if config.grid.centre == "localiser" else None
     networks = [network, *([localiser.network] if localiser else [])]
+    grid, lean_network = Grid.from_config(config.grid), lean(network)
     functions = ServedFunctions(
-        lean(network),
-        Grid.from_config(config.grid),
+        lean_network,
+        grid,
         localiser,
         config.evaluation.rotations,
     )
@@ -72,6 +80,10 @@ def _export(folder: RunFolder, config: Config, target: Path, precision: str) -> 
         signatures = functions.signatures()
         save(signatures, version_folder)
         write_warmup(version_folder, signatures)
+        if onnx:
+            from jdl_keras.serving.onnx_export import write_onnx
+
+            write_onnx(lean_network, grid, version_folder / "networks.onnx")
         card = _card(folder, config, int(target.name), networks, signatures)
         write_card(version_folder, card)
 

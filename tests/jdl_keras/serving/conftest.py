@@ -147,7 +147,7 @@ def exported(trained_run, tmp_path_factory):
     config = (run / "config.yaml").read_text()
     assert "rotations: 1" in config
     (run / "config.yaml").write_text(config.replace("rotations: 1", "rotations: 2"))
-    assert main([str(run), str(root / "model")]) == 0
+    assert main([str(run), str(root / "model"), "--onnx"]) == 0
     folder = root / "model" / "1"
     loaded = tf.saved_model.load(str(folder))
     return SimpleNamespace(
