@@ -1,5 +1,6 @@
 """The networks alone as ONNX, for servers and devices that do not run TensorFlow."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,8 +55,7 @@ def write_onnx(network: keras.Model, grid: Grid, path: Path) -> None:
             custom_op_handlers={"Erfc": (_erfc, [])},
             tensors_to_rename={"image:0": "image", **names},
         )
-    size_and_spacing = {"size": grid.size, "spacing_mm": grid.spacing_mm}
-    set_model_props(model, {"grid": json.dumps(size_and_spacing)})
+    set_model_props(model, {"grid": json.dumps(dataclasses.asdict(grid))})
     path.write_bytes(model.SerializeToString())
 
 

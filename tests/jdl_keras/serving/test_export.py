@@ -206,7 +206,7 @@ def test_damage_is_seen(exported, tmp_path, damage):
 
 
 def test_versions_go_up_and_none_is_replaced(exported, tmp_path, monkeypatch, capsys):
-    def only_its_folder(_run, _config, target, _precision):
+    def only_its_folder(_run, _config, target, *_):
         target.mkdir()
 
     monkeypatch.setattr("jdl_keras.serving.export._export", only_its_folder)

@@ -27,8 +27,11 @@ def test_onnx_gives_the_maps_of_the_run(exported):
             # float32 sums in another order: the promise of the served model
             np.testing.assert_allclose(found[task], values, atol=1e-5)
     grid = exported.run.folder.load_config().grid
-    properties = json.loads(session.get_modelmeta().custom_metadata_map["grid"])
-    assert properties == {"size": [*grid.size], "spacing_mm": [*grid.spacing_mm]}
+    assert json.loads(session.get_modelmeta().custom_metadata_map["grid"]) == {
+        "size": [*grid.size],
+        "spacing_mm": [*grid.spacing_mm],
+        "percentiles": [*grid.percentiles],
+    }
 
 
 @pytest.mark.parametrize(
