@@ -70,12 +70,8 @@ def _export(
     localiser = folder.load_localiser() if config.grid.centre == "localiser" else None
     networks = [network, *([localiser.network] if localiser else [])]
     grid, lean_network = Grid.from_config(config.grid), lean(network)
-    functions = ServedFunctions(
-        lean_network,
-        grid,
-        localiser,
-        config.evaluation.rotations,
-    )
+    rotations = config.evaluation.rotations
+    functions = ServedFunctions(lean_network, grid, localiser, rotations)
     with _version_folder(target) as version_folder:
         signatures = functions.signatures()
         save(signatures, version_folder)
